@@ -1,0 +1,1 @@
+"""limner: train, sample, judge and use image generators of every family."""
