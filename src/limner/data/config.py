@@ -1,0 +1,101 @@
+"""What a user may choose about the data, and the report on what became of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ..contracts import Mode
+from ..errors import UserError, nearest
+
+Fit = Literal["crop", "pad", "stretch"]
+LARGEST_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How a source becomes pictures. Everything here is part of the cache's key.
+
+    Attributes:
+        source: a folder, a .zip, an .npz, an idx .gz, a catalogue name ("mnist") or a built-in set
+            ("builtin:glyphs", with options "builtin:glyphs?split=heldout").
+        size: (height, width) in pixels. None: that of the pictures, if 95 % of them agree, else the median; never more
+            than 256 on the longer side. The report says what was chosen.
+        mode: "auto" keeps grey pictures grey, takes RGB as soon as one picture has colour, and composites
+            transparent pictures on ``background``; "RGBA" keeps their alpha.
+        fit: how a picture of another shape comes to ``size``: "crop" its centre, "pad" with ``background`` or
+            "stretch". Always antialiased.
+        background: red, green and blue, 0 to 255, under transparent pictures and around padded ones.
+        limit: only so many pictures of the source, chosen by a fixed pseudo-random order; broken ones count.
+    """
+
+    source: str
+    size: tuple[int, int] | None = None
+    mode: Literal["auto", "L", "RGB", "RGBA"] = "auto"
+    fit: Fit = "crop"
+    background: tuple[int, int, int] = (255, 255, 255)
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("auto", *get_args(Mode)):
+            raise UserError(f"unknown mode '{self.mode}'{nearest(self.mode, ('auto', *get_args(Mode)))}")
+        if self.fit not in get_args(Fit):
+            raise UserError(f"unknown fit '{self.fit}'{nearest(self.fit, get_args(Fit))}")
+        if self.size is not None and not (
+            len(self.size) == 2 and all(isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in self.size)
+        ):
+            raise UserError(f"size {self.size} is not (height, width) in 1 to {LARGEST_SIDE} pixels")
+        if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
+            raise UserError(f"background {self.background} is not (red, green, blue) in 0 to 255")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"limit {self.limit} leaves no picture; give 1 or more")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A :class:`DataConfig` with nothing left open: every picture becomes (H, W, C) of this kind."""
+
+    size: tuple[int, int]
+    mode: Mode
+    fit: Fit
+    background: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What became of a source's pictures.
+
+    Attributes:
+        source: as the user named it.
+        used: how many pictures are in the data set.
+        skipped: (name, reason) of each picture that is not.
+        notes: choices and conversions that a user should know of.
+    """
+
+    source: str
+    used: int
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    path: str = ""
+
+    def summary(self) -> str:
+        """One line: how many pictures are used, how many are skipped, where the reasons are, and the notes."""
+        parts = [f"{self.source}: {self.used:,} pictures"]
+        if self.skipped:
+            where = f" (reasons in {self.path})" if self.path else ""
+            parts.append(f"{len(self.skipped):,} skipped, first '{self.skipped[0][0]}': {self.skipped[0][1]}{where}")
+        return "; ".join([*parts, *self.notes])
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON, without its own path."""
+        content = asdict(replace(self, path=""))
+        del content["path"]
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    @staticmethod
+    def read(path: Path) -> DataReport:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        skipped = tuple((str(name), str(reason)) for name, reason in content["skipped"])
+        return DataReport(content["source"], content["used"], skipped, tuple(content["notes"]), str(path))

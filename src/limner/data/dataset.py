@@ -1,0 +1,115 @@
+"""A data set, as training and measures see it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..contracts import CHANNELS, ImageSpec
+from ..errors import UserError
+from .build import CAPTIONS, IMAGES, LABEL, META, REPORT, Meta
+from .cache import cache_root, cached
+from .config import DataConfig, DataReport
+from .resolve import resolve
+from .sources import pick
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Decoded pictures and what is known of them.
+
+    Attributes:
+        spec: what a picture is.
+        images: (N, H, W, C) uint8, a read-only map of a file.
+        label: (N,) int64, or None.
+        labels: the names of the classes, () if there are none.
+        captions: one a picture ("" where it has none), or None.
+        fingerprint: SHA-256 of pixels, labels and captions, 64 hex digits; the same from a folder, a zip or an array.
+        report: what was used and what was skipped.
+        sigma_data: standard deviation of all values on the scale of [-1, 1].
+        mirror_ok: whether a picture means the same when it is flipped left to right.
+    """
+
+    spec: ImageSpec
+    images: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.int64] | None
+    labels: tuple[str, ...]
+    captions: tuple[str, ...] | None
+    fingerprint: str
+    report: DataReport
+    sigma_data: float
+    mirror_ok: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
+        """These pictures, in this order. A view if the indices are evenly spaced, else a copy in memory.
+
+        ``sigma_data`` stays that of the whole, so that a part is scaled as the whole is.
+        """
+        rows = np.asarray(indices, np.int64).reshape(-1)
+        if len(rows) == 0 or rows.min() < 0 or rows.max() >= len(self):
+            raise UserError(f"a subset needs indices in 0 to {len(self) - 1}, and at least one")
+        where = _slice(rows)
+        digest = hashlib.sha256(self.fingerprint.encode() + rows.astype("<i8").tobytes())
+        return replace(
+            self,
+            images=self.images[rows if where is None else where],
+            label=None if self.label is None else self.label[rows],
+            captions=None if self.captions is None else pick(self.captions, rows),
+            fingerprint=digest.hexdigest(),
+            report=replace(self.report, used=len(rows)),
+        )
+
+
+def _slice(rows: npt.NDArray[np.int64]) -> slice | None:
+    """The slice that takes the same rows, if one does."""
+    step = int(rows[1] - rows[0]) if len(rows) > 1 else 1
+    if step <= 0 or not (np.diff(rows) == step).all():
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1, step)
+
+
+def open_dataset(config: DataConfig | str, *, cache: Path | None = None, progress: bool = True) -> Dataset:
+    """Open a data set, decoding it into the cache if that has not been done.
+
+    Args:
+        config: the settings, or just the source.
+        cache: where decoded pictures and downloads are kept; $LIMNER_CACHE or ~/.cache/limner by default.
+        progress: draw a bar while it decodes, and print the report's summary line, both on standard error.
+
+    Raises:
+        UserError: if there is no such source, it has no usable picture, or the cache cannot be written.
+    """
+    settings = DataConfig(config) if isinstance(config, str) else config
+    root = cache_root(cache)
+    resolved = resolve(settings, root / "downloads")
+    dataset = _load(cached(settings, resolved, root, progress), settings.source)
+    if progress:
+        print(dataset.report.summary(), file=sys.stderr)
+    return dataset
+
+
+def _load(folder: Path, source: str) -> Dataset:
+    meta = Meta.read(folder / META)
+    images = np.asarray(np.memmap(folder / IMAGES, np.uint8, "r", shape=meta.shape))
+    label, captions = folder / LABEL, folder / CAPTIONS
+    return Dataset(
+        spec=ImageSpec(CHANNELS[meta.mode], meta.size, meta.mode),
+        images=images,
+        label=np.load(label, allow_pickle=False) if label.exists() else None,
+        labels=meta.labels,
+        captions=tuple(json.loads(captions.read_text(encoding="utf-8"))) if captions.exists() else None,
+        fingerprint=meta.fingerprint,
+        report=replace(DataReport.read(folder / REPORT), source=source),
+        sigma_data=meta.sigma_data,
+        mirror_ok=meta.mirror_ok,
+    )

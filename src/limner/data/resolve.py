@@ -1,0 +1,134 @@
+"""From what the user wrote to a source: which reader, and a key that changes when the content does."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import UserError, nearest
+from . import catalogue, layout, raw
+from .config import DataConfig
+from .sources import FileSource, RawSource, Source, check_raw
+from .stores import FolderStore, ZipStore
+
+BUILTIN = "builtin:"
+_BUILTINS = ("glyphs", "shapes")
+_EDGE = 2**16  # bytes at either end of a file that go into its key; an archive's directory lies at its end
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A source that is found, not yet read.
+
+    Attributes:
+        name: as reports should call it.
+        key: says what the content is, cheaply.
+        load: reads the listing or the arrays; raises UserError.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    load: Callable[[], Source]
+
+
+def resolve(config: DataConfig, downloads: Path) -> Resolved:
+    """Find a source. Raises UserError, with the nearest known name where a name is mistyped."""
+    name = config.source
+    if name.startswith(BUILTIN):
+        return _builtin(config)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _folder(path, name)
+    if path.is_file():
+        return _file(path, name)
+    if path.suffix or len(path.parts) != 1:
+        raise UserError(f"no data at '{name}': there is no such file or folder")
+    return _named(name, downloads)
+
+
+def _folder(path: Path, name: str) -> Resolved:
+    store = FolderStore(path)
+    listing = store.entries()
+    digest = hashlib.sha256()
+    for entry in listing:
+        digest.update(f"{entry.name}\0{entry.size}\0{entry.offset}\n".encode(errors="surrogateescape"))
+    return Resolved(name, ("folder", digest.hexdigest()), lambda: layout.arrange(store, name, listing))
+
+
+def _file(path: Path, name: str) -> Resolved:
+    load = _loader(path, name)
+    labels = raw.label_file(path) if load is raw.read_idx else None
+    key = tuple(part for file in (path, labels) if file is not None for part in _stamp(file))
+    return Resolved(name, ("file", *key), lambda: load(path))
+
+
+def _loader(path: Path, name: str) -> Callable[[Path], Source]:
+    """By content, as far as it tells: an .npz is a zip archive too."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise UserError(f"cannot read '{name}': {error.strerror}") from error
+    if path.suffix.lower() == ".npz":
+        return raw.read_npz
+    if path.suffix.lower() == ".zip" or start[:2] == b"PK":
+        return lambda path: layout.arrange(ZipStore(path), name)
+    if start[:2] in (b"\x1f\x8b", b"\0\0"):
+        return raw.read_idx
+    raise UserError(
+        f"'{name}' is not a source that is read: a folder, .zip, .npz, idx .gz, a known set or {BUILTIN}NAME"
+    )
+
+
+def _stamp(path: Path) -> tuple[str, ...]:
+    try:
+        stat = path.stat()
+        with path.open("rb") as file:
+            digest = hashlib.sha256(file.read(_EDGE))
+            file.seek(max(stat.st_size - _EDGE, 0))
+            digest.update(file.read(_EDGE))
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror}") from error
+    return (os.fspath(path.resolve()), str(stat.st_size), str(stat.st_mtime_ns), digest.hexdigest())
+
+
+def _named(name: str, downloads: Path) -> Resolved:
+    located = catalogue.locate(name, downloads)
+    key = ("catalogue", name, *(sha256 for _, sha256 in located.files))
+    return Resolved(name, key, lambda: _from_catalogue(located, name))
+
+
+def _from_catalogue(located: catalogue.Located, name: str) -> Source:
+    located.check()
+    entry, path = located.entry, located.files[0][0]
+    source = _loader(path, name)(path)
+    if entry.captions is not None and isinstance(source, FileSource):
+        table = layout.read_table(located.files[-1][0].read_text(encoding="utf-8"), entry.captions.mirror)
+        source = layout.with_captions(source, table)
+    notes = (*source.notes, *([entry.note] if entry.note else []), f"licence: {entry.licence}")
+    return replace(source, labels=entry.labels or source.labels, notes=notes, mirror_ok=entry.mirror_ok)
+
+
+def _builtin(config: DataConfig) -> Resolved:
+    name, _, query = config.source.removeprefix(BUILTIN).partition("?")
+    if name not in _BUILTINS:
+        raise UserError(f"no built-in set '{name}'{nearest(name, _BUILTINS)}")
+    options = _options(query, config.source)
+    module = importlib.import_module(f"{__package__}.{name}")
+    render: Callable[[dict[str, str], tuple[int, int] | None], RawSource] = module.source
+    key = ("builtin", name, str(module.VERSION), repr(sorted(options.items())), repr(config.size))
+    return Resolved(config.source, key, lambda: check_raw(render(options, config.size), config.source))
+
+
+def _options(query: str, source: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for part in filter(None, query.split("&")):
+        key, equals, value = part.partition("=")
+        if not equals or key in options:
+            raise UserError(f"'{part}' in '{source}' is not an option; write {BUILTIN}NAME?key=value&key=value")
+        options[key] = value
+    return options

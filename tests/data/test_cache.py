@@ -1,0 +1,186 @@
+"""The cache under fire: killed, crowded, damaged, and on a full disk. No part of it is simulated."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limner.data import DataConfig, open_dataset
+from limner.data.build import build
+from limner.data.cache import cache_root
+from limner.data.resolve import resolve
+from limner.data.sources import RawSource
+from limner.errors import UserError
+
+OPEN = """
+import sys, resource, signal
+from pathlib import Path
+from limner.data import open_dataset
+from limner.errors import UserError
+limit = int(sys.argv[3])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    print(open_dataset(sys.argv[1], cache=Path(sys.argv[2]), progress=False).fingerprint)
+except UserError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+def start(source: Path, cache: Path, limit: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", OPEN, str(source), str(cache), str(limit)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A zip of 6,000 small PNG files: twelve chunks, some seconds of work."""
+    import io
+    import zipfile
+
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("many") / "many.zip"
+    pixels = np.random.default_rng(0).integers(0, 256, (6000, 24, 24, 3), dtype=np.uint8)
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, picture in enumerate(pixels):
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, "PNG", compress_level=1)
+            archive.writestr(f"{i % 3}/{i}.png", file.getvalue() if i % 1000 else b"broken")
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pictures, tmp_path_factory):
+    return open_dataset(str(pictures), cache=tmp_path_factory.mktemp("undisturbed"), progress=False)
+
+
+def test_a_second_opening_reads_nothing(pictures, undisturbed, tmp_path):
+    moved = tmp_path / "moved.zip"
+    shutil.copy2(pictures, moved)
+    open_dataset(str(moved), cache=tmp_path, progress=False)
+    (folder,) = [p for p in (tmp_path / "datasets").iterdir() if p.is_dir()]
+    stamps = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    again = open_dataset(str(moved), cache=tmp_path, progress=False)
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == stamps
+    assert set(stamps) == {"images.u8", "label.npy", "meta.json", "data_report.json"}
+    assert again.fingerprint == undisturbed.fingerprint
+    assert len(again) == 5994
+    assert not again.images.flags.writeable
+
+
+def test_a_killed_decode_goes_on_where_it_stopped(pictures, undisturbed, tmp_path):
+    process = start(pictures, tmp_path)
+    marks: list[Path] = []
+    while process.poll() is None and len(marks) < 2:
+        marks = list(tmp_path.glob("datasets/*.partial/decode-*.json"))
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = len(list(tmp_path.glob("datasets/*.partial/decode-*.json")))
+    assert 2 <= kept <= 12
+    (partial,) = tmp_path.glob("datasets/*.partial")
+
+    seen: list[tuple[str, int, int]] = []
+    resolved = resolve(DataConfig(str(pictures)), tmp_path)
+    build(resolved.load(), DataConfig(str(pictures)), partial, lambda *step: seen.append(step))
+    first = next(done for stage, done, _ in seen if stage == "decoding")
+    assert first >= min((kept - 1) * 512, 6000)  # chunks are of 512 pictures, the last one shorter
+    partial.rename(tmp_path / "x")
+    assert (tmp_path / "x" / "images.u8").read_bytes() == undisturbed.images.tobytes()
+
+
+def test_killed_again_and_again(pictures, undisturbed, tmp_path):
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        process = start(pictures, tmp_path)
+        while process.poll() is None and not (tmp_path / "datasets").exists():
+            time.sleep(0.005)
+        time.sleep(float(rng.uniform(0, 0.5)))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    data = open_dataset(str(pictures), cache=tmp_path, progress=False)
+    assert data.fingerprint == undisturbed.fingerprint
+    assert data.report.skipped == undisturbed.report.skipped
+
+
+def test_pixels_that_changed_behind_a_mark_are_made_again(noise, tmp_path):
+    source, config = RawSource(noise(3000, 4, 4, 1)), DataConfig("x")
+    seen: list[tuple[str, int, int]] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done >= 1024:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(source, config, tmp_path, stop)
+    with (tmp_path / "images.u8").open("r+b") as file:
+        file.write(b"\0" * 16)
+    build(source, config, tmp_path, lambda *step: seen.append(step))
+    assert seen[0] == ("decoding", 512, 3000)
+    assert (tmp_path / "images.u8").read_bytes() == source.images.tobytes()
+
+
+def test_three_processes_open_one_cache(pictures, undisturbed, tmp_path):
+    processes = [start(pictures, tmp_path) for _ in range(3)]
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [out.strip() for out, _ in answers] == [undisturbed.fingerprint] * 3, answers
+    assert len([p for p in (tmp_path / "datasets").iterdir() if p.is_dir()]) == 1
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(pictures, undisturbed, tmp_path):
+    process = start(pictures, tmp_path, limit=3 * 2**20)  # the pictures need 10 MiB
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert out.startswith(f"cannot write the data cache in '{tmp_path}")
+    assert out.count("\n") == 1
+    assert len(list(tmp_path.glob("datasets/*.partial/decode-*.json"))) >= 1
+    assert open_dataset(str(pictures), cache=tmp_path, progress=False).fingerprint == undisturbed.fingerprint
+
+
+@pytest.mark.parametrize("damage", ["meta.json", "images.u8", "truncated"])
+def test_a_damaged_cache_is_made_again(damage, noise, tmp_path):
+    np.savez(tmp_path / "s.npz", images=noise(10, 4, 4))
+    first = open_dataset(str(tmp_path / "s.npz"), cache=tmp_path, progress=False)
+    folder = Path(first.report.path).parent
+    if damage == "truncated":
+        os.truncate(folder / "images.u8", 5)
+    else:
+        (folder / damage).unlink()
+    again = open_dataset(str(tmp_path / "s.npz"), cache=tmp_path, progress=False)
+    assert again.fingerprint == first.fingerprint
+    assert np.array_equal(again.images[..., 0], noise(10, 4, 4))
+
+
+def test_a_cache_that_cannot_be_written(noise, tmp_path):
+    np.savez(tmp_path / "s.npz", images=noise(10, 4, 4))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write the data cache"):
+        open_dataset(str(tmp_path / "s.npz"), cache=tmp_path / "file", progress=False)
+
+
+def test_where_the_cache_lies(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIMNER_CACHE", str(tmp_path / "named"))
+    assert cache_root(None) == tmp_path / "named"
+    monkeypatch.delenv("LIMNER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_root(None) == tmp_path / "xdg" / "limner"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_root(None) == tmp_path / ".cache" / "limner"
+
+
+def test_sigma_data_is_the_standard_deviation(noise, tmp_path):
+    pixels = noise(3000, 7, 5, 3)
+    np.savez(tmp_path / "s.npz", images=pixels)
+    data = open_dataset(str(tmp_path / "s.npz"), cache=tmp_path, progress=False)
+    assert data.sigma_data == pytest.approx((pixels / 127.5 - 1).std(), rel=1e-9)
