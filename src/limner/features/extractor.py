@@ -1,0 +1,112 @@
+"""What a measure sees of a picture: an extractor turns uint8 pictures into vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+Images = npt.NDArray[np.uint8]
+Features = npt.NDArray[np.float32]
+
+MODES: dict[int, str] = {1: "grey (1 channel)", 3: "RGB (3 channels)", 4: "RGBA (4 channels)"}
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Pictures (N, H, W, C) uint8 to features (N, dim) float32, and what a receipt must say of it.
+
+    Attributes:
+        name: "wavelets", "lenet", "resnet-cifar", "squeezenet" or "pixels".
+        dim: length of a feature vector.
+        fingerprint: short SHA-256 of the weights, or of the definition where there are no weights.
+        resizer: how a picture reaches the size (and the channels) that the extractor sees.
+        channels: the numbers of channels it takes.
+        forward: one batch of pictures to features, on the device of the extractor.
+        shape: (H, W, C) that it is bound to, None if it takes any size.
+        packets: one batch to groups (N, P, d) of coefficients whose Fréchet distances are averaged; None if the
+            Fréchet distance is that of the features.
+        logits: one batch to class scores (N, K), where the network is a classifier.
+    """
+
+    name: str
+    dim: int
+    fingerprint: str
+    resizer: str
+    channels: tuple[int, ...]
+    forward: Callable[[Images], Tensor]
+    shape: tuple[int, int, int] | None = None
+    packets: Callable[[Images], Tensor] | None = None
+    logits: Callable[[Images], Tensor] | None = None
+
+    def __call__(self, images: Images) -> Tensor:
+        """Features (N, dim) float32 of one batch, on the CPU."""
+        self.check(images.shape)
+        with torch.inference_mode():
+            return self.forward(images).float().cpu()
+
+    def groups(self, images: Images) -> Tensor:
+        """(N, P, d) float32 of one batch: the groups whose Fréchet distances are averaged, P = 1 for most."""
+        if self.packets is None:
+            return self(images)[:, None]
+        self.check(images.shape)
+        with torch.inference_mode():
+            return self.packets(images).float().cpu()
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises a UserError if pictures of this shape (N, H, W, C) cannot be read."""
+        if len(shape) != 4:
+            raise UserError(f"extractor '{self.name}' takes pictures (N, H, W, C); these have the shape {shape}")
+        if shape[3] not in self.channels:
+            takes = " or ".join(MODES[c] for c in self.channels)
+            given = MODES.get(shape[3], f"{shape[3]} channels")
+            raise UserError(
+                f"extractor '{self.name}' reads {takes}, the pictures are {given}; choose another extractor"
+            )
+        if self.shape is not None and shape[1:] != self.shape:
+            raise UserError(f"extractor '{self.name}' is set up for pictures {self.shape}, these are {shape[1:]}")
+
+
+def as_tensor(images: Images, device: torch.device) -> Tensor:
+    """Pictures (N, H, W, C) uint8 to (N, C, H, W) float32 in [0, 1]."""
+    # A copy also where it would not be needed: a read-only memory map must not become a writable tensor.
+    pixels = torch.from_numpy(np.array(images, order="C")).to(device)
+    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+
+
+def extract(extractor: Extractor, images: Images, *, batch: int = 500, progress: bool = False) -> Features:
+    """Features (N, D) float32 of all pictures (N, H, W, C) uint8, a batch at a time."""
+    extractor.check(images.shape)
+    out = np.empty((len(images), extractor.dim), dtype=np.float32)
+    for part in slices(len(images), batch, f"{extractor.name} features" if progress else None):
+        out[part] = extractor(images[part]).numpy()
+    return out
+
+
+def classify(extractor: Extractor, images: Images, *, batch: int = 500) -> npt.NDArray[np.int64]:
+    """The class numbers (N,) that the extractor's network gives to the pictures; it must be a classifier."""
+    if extractor.logits is None:
+        raise UserError(f"extractor '{extractor.name}' does not name classes; 'lenet' reads digits")
+    extractor.check(images.shape)
+    out = np.empty(len(images), dtype=np.int64)
+    with torch.inference_mode():
+        for part in slices(len(images), batch):
+            out[part] = extractor.logits(images[part]).argmax(dim=1).cpu().numpy()
+    return out
+
+
+def slices(count: int, batch: int, label: str | None = None) -> Iterable[slice]:
+    """Consecutive slices that cover ``count`` items, under a progress bar on stderr if there is a label."""
+    parts = [slice(start, min(start + batch, count)) for start in range(0, count, batch)]
+    if label is None:
+        return parts
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(parts, description=label, console=Console(stderr=True), transient=True)

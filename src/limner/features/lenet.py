@@ -1,0 +1,60 @@
+"""LeNet-5 (LeCun et al. 1998) with ReLU and max pooling, as trained on MNIST by csinva's gan-vae-pretrained-pytorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .extractor import Extractor, Images, as_tensor
+from .weights import fill, find, read
+
+
+class LeNet(nn.Module):
+    """(N, 1, 32, 32) in [0, 1] to features (N, 84), those after the last hidden layer's ReLU, or logits (N, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1 = nn.Conv2d(1, 6, 5)
+        self.c3 = nn.Conv2d(6, 16, 5)
+        self.c5 = nn.Conv2d(16, 120, 5)
+        self.f6 = nn.Linear(120, 84)
+        self.f7 = nn.Linear(84, 10)
+
+    def features(self, x: Tensor) -> Tensor:
+        h = F.max_pool2d(F.relu(self.c1(x)), 2)
+        h = F.max_pool2d(F.relu(self.c3(h)), 2)
+        h = F.relu(self.c5(h)).flatten(1)
+        return F.relu(self.f6(h))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.f7(self.features(x))
+        return out
+
+
+def load(weights: Path | None, device: torch.device) -> Extractor:
+    """The extractor ``lenet``: 28×28 grey, zero padded to 32×32; other sizes are first resized to 28×28."""
+    path = find("lenet", weights)
+    tensors = read(path)
+    net = LeNet()
+    names = {name: name.split(".", 1)[1] for name in tensors if name.startswith(("convnet.", "fc."))}
+    digest = fill(net, tensors, path, names)
+    net.to(device)
+
+    def prepare(images: Images) -> Tensor:
+        x = as_tensor(images, device)
+        if x.shape[2:] != (28, 28):
+            x = F.interpolate(x, size=(28, 28), mode="bilinear", antialias=True)
+        return F.pad(x, (2, 2, 2, 2))
+
+    return Extractor(
+        name="lenet",
+        dim=84,
+        fingerprint=digest,
+        resizer="28x28 (others: bilinear antialiased), zero padded to 32x32",
+        channels=(1,),
+        forward=lambda images: net.features(prepare(images)),
+        logits=lambda images: net(prepare(images)),
+    )

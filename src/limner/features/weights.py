@@ -1,0 +1,104 @@
+"""Finds and opens weight files. Nothing is ever unpickled beyond plain tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+#: Where a mirror folder (``LIMNER_MIRROR``) keeps the weights, relative to it.
+MIRROR: dict[str, str] = {
+    "lenet": "weights/csinva/mnist_classifier/weights/lenet_epoch=12_test_acc=0.991.pth",
+    "resnet-cifar": "weights/resnet_cifar10/pretrained_models/resnet56-4bfd9763.th",
+    "squeezenet": "weights/squeezenet_dc/squeezenet1_0_deepcompression_fp32.npz",
+}
+_MOST_BYTES = 2**30
+
+
+def find(name: str, given: Path | None) -> Path:
+    """The weights file of an extractor: the one given, else the mirror's; a UserError says which file is wanted."""
+    if given is not None:
+        if not given.is_file():
+            raise UserError(f"no weights for extractor '{name}' at {given}; give an existing file")
+        return given
+    folder = os.environ.get("LIMNER_MIRROR")
+    if not folder:
+        raise UserError(
+            f"extractor '{name}' needs its weights: give a file as '{name}=FILE', "
+            f"or set LIMNER_MIRROR to a folder that holds {MIRROR[name]}"
+        )
+    path = Path(folder) / MIRROR[name]
+    if not path.is_file():
+        raise UserError(f"no weights for extractor '{name}' at {path}; give a file as '{name}=FILE'")
+    return path
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Named float32 tensors of a ``.pth`` / ``.th``, ``.npz`` or ``.safetensors`` file, told apart by content.
+
+    A state dict under the key "state_dict" is taken out, and the prefix "module." of data-parallel training dropped.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        raise UserError(f"{path} is larger than 1 GiB; this is not the weights file of an extractor")
+    try:
+        tensors = _open(path)
+    except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise UserError(f"cannot read the weights in {path}: it is damaged or not a file of plain tensors") from error
+    named = {name.removeprefix("module."): t.float() for name, t in tensors.items() if isinstance(t, Tensor)}
+    if not named:
+        raise UserError(f"{path} holds no weights")
+    return named
+
+
+def _open(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            arrays = all(name.endswith(".npy") for name in archive.namelist())
+        if arrays:
+            with np.load(path, allow_pickle=False) as data:
+                return {name: torch.from_numpy(data[name]) for name in data.files}
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict):
+        raise ValueError("not a state dict")
+    return {str(name): value for name, value in state.items()}
+
+
+def fill(net: nn.Module, tensors: dict[str, Tensor], path: Path, names: dict[str, str] | None = None) -> str:
+    """Puts the tensors into the net, every key accounted for, and returns the short SHA-256 of the net's weights.
+
+    ``names`` maps names in the file to names in the net, where they differ.
+    """
+    given = {(names or {}).get(name, name): value for name, value in tensors.items()}
+    want = net.state_dict()
+    optional = {name for name in want if name.endswith("num_batches_tracked")}
+    missing = sorted(set(want) - set(given) - optional)
+    unknown = sorted(set(given) - set(want))
+    shapes = sorted(name for name in set(want) & set(given) if want[name].shape != given[name].shape)
+    for what, wrong in (("lacks", missing), ("has the unknown", unknown), ("has other shapes for", shapes)):
+        if wrong:
+            raise UserError(f"{path} is not the weights of {type(net).__name__}: it {what} {', '.join(wrong[:5])}")
+    net.load_state_dict(given, strict=False)
+    net.eval().requires_grad_(False)
+    digest = hashlib.sha256()
+    for name in sorted(set(want) - optional):
+        digest.update(name.encode() + given[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def fingerprint(definition: str) -> str:
+    """The short SHA-256 of a definition, for extractors without weights."""
+    return hashlib.sha256(definition.encode()).hexdigest()[:12]

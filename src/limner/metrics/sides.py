@@ -1,0 +1,198 @@
+"""The two sides of a comparison, and how they are looked at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..features import Extractor, Images, extract
+from ..features.extractor import MODES, slices
+from .choice import choose
+from .distances import Points
+from .frechet import Moments, Reference, merged
+from .manifold import NEIGHBOURS, Manifold, Overlap, overlap
+from .originality import Copies, find_copies
+from .store import Store
+
+#: Most pictures of a side that precision, recall, density and coverage look at.
+MOST_MANIFOLD = 10_000
+
+
+@runtime_checkable
+class HasImages(Protocol):
+    """A data set: pictures (N, H, W, C) uint8, often a memory map, and a hash of them."""
+
+    @property
+    def images(self) -> Images: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures (N, H, W, C) uint8 with a hash that names them."""
+
+    images: Images
+    fingerprint: str
+
+    @staticmethod
+    def of(source: HasImages | Images, what: str) -> Pictures:
+        """``what`` names them in messages."""
+        if isinstance(source, HasImages):
+            pictures = Pictures(source.images, source.fingerprint)
+        else:
+            images = np.asarray(source)
+            digest = hashlib.sha256(repr(images.shape).encode() + np.ascontiguousarray(images).tobytes())
+            pictures = Pictures(images, digest.hexdigest())
+        images = pictures.images
+        if images.ndim != 4 or images.dtype != np.uint8:
+            raise UserError(f"the {what} must be uint8 (N, H, W, C); they are {images.dtype} {images.shape}")
+        return pictures
+
+    def describe(self) -> str:
+        height, width, channels = self.images.shape[1:]
+        return f"{height}x{width} {MODES.get(channels, f'{channels} channels')}"
+
+
+@dataclass(frozen=True)
+class Eye:
+    """An extractor with what computing takes: where results are kept, batch size, progress."""
+
+    extractor: Extractor
+    store: Store
+    batch: int = 500
+    progress: bool = False
+
+    def features(self, pictures: Pictures, keep: bool) -> Tensor:
+        """(N, D) float32, kept in the store if asked."""
+        shape = (len(pictures.images), self.extractor.dim)
+
+        def compute() -> dict[str, Tensor]:
+            return {"features": torch.from_numpy(self._extract(pictures.images))}
+
+        if not keep:
+            return compute()["features"]
+        return self.store.get(self.key(pictures, what="features"), {"features": shape}, compute)["features"]
+
+    def moments(self, pictures: Pictures, features: Tensor | None, blocks: Tensor, keep: bool) -> tuple[Moments, ...]:
+        """Moments of each block, ``blocks`` (N,) naming the block of each picture from 0 on, none of them empty."""
+        count = int(blocks.max()) + 1
+        if self.extractor.packets is None and features is not None:
+            return tuple(Moments.of(features[blocks == block]) for block in range(count))
+        if not keep:
+            return self._moments(pictures.images, blocks, count)
+        _, groups, d = self.extractor.groups(np.asarray(pictures.images[:1])).shape
+        shapes = {"count": (count,), "mean": (count, groups, d), "scatter": (count, groups, d, d)}
+        layout = hashlib.sha256(blocks.numpy().tobytes()).hexdigest()
+
+        def compute() -> dict[str, Tensor]:
+            parts = self._moments(pictures.images, blocks, count)
+            return {
+                "count": torch.tensor([p.count for p in parts]),
+                "mean": torch.stack([p.mean for p in parts]),
+                "scatter": torch.stack([p.scatter for p in parts]),
+            }
+
+        kept = self.store.get(self.key(pictures, what="moments", blocks=layout), shapes, compute)
+        rows = zip(kept["count"].tolist(), kept["mean"], kept["scatter"], strict=True)
+        return tuple(Moments(n, mean, scatter) for n, mean, scatter in rows)
+
+    def key(self, pictures: Pictures, **settings: object) -> Mapping[str, object]:
+        """What statistics of these pictures depend on."""
+        e = self.extractor
+        seen = {"extractor": e.name, "weights": e.fingerprint, "resizer": e.resizer}
+        return {**seen, "pictures": pictures.fingerprint, "n": len(pictures.images), **settings}
+
+    def _extract(self, images: Images) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        return extract(self.extractor, images, batch=self.batch, progress=self.progress)
+
+    def _moments(self, images: Images, blocks: Tensor, count: int) -> tuple[Moments, ...]:
+        out: list[Moments | None] = [None] * count
+        label = f"{self.extractor.name} moments" if self.progress else None
+        for part in slices(len(images), self.batch, label):
+            groups = self.extractor.groups(images[part])
+            for block in sorted(set(blocks[part].tolist())):
+                found = Moments.of(groups[blocks[part] == block])
+                known = out[block]
+                out[block] = found if known is None else known.merge(found)
+        return tuple(moments for moments in out if moments is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What was seen of some pictures; None or () where no metric asked for it. ``pixels`` are of samples only,
+    ``training`` of reference pictures only."""
+
+    count: int
+    features: Tensor | None = None
+    blocks: tuple[Moments, ...] = ()
+    pixels: tuple[Tensor, Tensor] | None = None
+    training: Points | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Samples against reference pictures. What several metrics share is computed once.
+
+    ``reference`` is the fingerprint of the reference pictures, ``pixels`` the extractor of near copies.
+    """
+
+    extractor: Extractor
+    pixels: Extractor
+    fake: Side
+    real: Side
+    reference: str
+    seed: int
+    store: Store
+
+    @cached_property
+    def frechet(self) -> Reference:
+        return Reference.of(merged(self.real.blocks))
+
+    @cached_property
+    def features(self) -> tuple[Tensor, Tensor]:
+        """(samples, reference)."""
+        if self.fake.features is None or self.real.features is None:
+            raise ValueError("this comparison was made without features")
+        return self.fake.features, self.real.features
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        fake, real = self.features
+        # As many of each: coverage and recall depend on both counts.
+        size = min(len(fake), len(real), MOST_MANIFOLD)
+        real = real[choose(len(real), size, self.seed, "manifold/real")]
+        fake = fake[choose(len(fake), size, self.seed, "manifold/fake")]
+        real_side = self._reference_manifold(real)
+        return overlap(real_side, Manifold.of(fake, origin=real_side.points.origin))
+
+    def _reference_manifold(self, features: Tensor) -> Manifold:
+        key = {
+            "extractor": self.extractor.name,
+            "weights": self.extractor.fingerprint,
+            "features": hashlib.sha256(features.numpy().tobytes()).hexdigest(),
+            "k": NEIGHBOURS,
+            "what": "radii",
+        }
+        made: list[Manifold] = []
+
+        def compute() -> dict[str, Tensor]:
+            made.append(Manifold.of(features))
+            return {"radii": made[0].radii}
+
+        radii = self.store.get(key, {"radii": (len(features),)}, compute)["radii"]
+        return made[0] if made else Manifold(Points.of(features), radii, NEIGHBOURS)
+
+    @cached_property
+    def copies(self) -> Copies:
+        if self.fake.pixels is None or self.real.training is None:
+            raise ValueError("this comparison was made without pixels")
+        return find_copies(*self.fake.pixels, self.real.training)
