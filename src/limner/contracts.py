@@ -1,0 +1,167 @@
+"""What a model is. One page, read first; no base class beyond ``nn.Module``.
+
+Images are made by *refining* noise step by step. A :class:`Denoiser` does that, between images and what it sees may
+stand a :class:`Codec`, and a :class:`Model` is what ``limner.load`` returns and every operation takes.
+
+Inside, pictures are float32, NCHW, in [-1, 1]; at the edges uint8, NHWC.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Mode = Literal["L", "RGB", "RGBA"]
+CHANNELS: dict[str, int] = {"L": 1, "RGB": 3, "RGBA": 4}
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What an image of a model is: ``size`` is (height, width). A latent has a spec too."""
+
+    channels: int
+    size: tuple[int, int]
+    mode: str
+    bits: int = 8
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W), the shape of one sample inside."""
+        return (self.channels, *self.size)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What steers a sample. Every field may be None: then the model is free in it.
+
+    ``label``: (N,) int64; -1 is the null label, which a model trained with condition dropout knows as "any".
+    """
+
+    label: Tensor | None = None
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return Condition(**{name: None if value is None else change(value) for name, value in fields})
+
+    def to(self, device: torch.device | str) -> Condition:
+        return self._map(lambda value: value.to(device))
+
+    def index(self, which: Tensor | slice) -> Condition:
+        return self._map(lambda value: value[which])
+
+    def dropped(self, drop: Tensor | None = None) -> Condition:
+        """The condition with the samples where ``drop`` (N,) bool is true set free; all of them if it is None."""
+        if self.label is None:
+            return self
+        null = torch.full_like(self.label, -1)
+        return Condition(label=null if drop is None else torch.where(drop, null, self.label))
+
+    @staticmethod
+    def cat(parts: list[Condition]) -> Condition:
+        labels = [part.label for part in parts]
+        present = [label for label in labels if label is not None]
+        if not present:
+            return Condition()
+        if len(present) != len(labels):
+            raise ValueError("conditions with and without labels cannot be joined; drop the labels first")
+        return Condition(label=torch.cat(present))
+
+
+@dataclass(frozen=True)
+class Level:
+    """A noise level a sample: x = alpha * x0 + sigma * noise, both (N,). ``alpha`` may be 0 (flow at t = 1).
+
+    EDM keeps alpha = 1; flow has alpha = 1 - t and sigma = t; variance preserving alpha² + sigma² = 1. Only the ratio
+    says how noisy a picture is: x scaled by c is at the level (c * alpha, c * sigma).
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def index(self, which: Tensor | slice) -> Level:
+        return Level(self.alpha[which], self.sigma[which])
+
+    def like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma), shaped to broadcast over x (N, ...)."""
+        shape = (-1, *[1] * (x.ndim - 1))
+        return self.alpha.reshape(shape), self.sigma.reshape(shape)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser says of x: the clean picture ``x0``, shaped like x."""
+
+    x0: Tensor
+
+    def noise(self, x: Tensor, at: Level) -> Tensor:
+        """The noise that x0 implies, (x - alpha x0) / sigma; needs sigma > 0."""
+        alpha, sigma = at.like(x)
+        return (x - alpha * self.x0) / sigma
+
+
+class Denoiser(nn.Module):
+    """Guesses the clean picture from a noisy one, at any level of noise."""
+
+    def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
+        raise NotImplementedError
+
+
+class Codec(nn.Module):
+    """Stands between pictures and what a model sees."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def latent_spec(self, spec: ImageSpec) -> ImageSpec:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How samples are drawn unless the caller says otherwise.
+
+    Attributes:
+        steps: how many steps the solver takes (``heun`` evaluates the model twice a step but the last).
+        solver: a name of :data:`limner.sampling.SOLVERS`.
+        guidance: w of classifier-free guidance, uncond + w (cond - uncond); 1 is off.
+        guidance_from: guidance is on only where sigma / (alpha + sigma) is at least this much (interval guidance,
+            Kynkäänniemi et al. 2024) ...
+        guidance_to: ... and at most this much.
+        churn: EDM's stochasticity S_churn, for ``heun``.
+        eta: the share of DDPM's noise that ``ddim`` adds: 0 is deterministic, 1 ancestral.
+        discretization: a name of :data:`limner.sampling.DISCRETIZATIONS`.
+        shift: time shift of the flow discretization; above 1 spends more steps at high noise.
+        sigma_min, sigma_max, rho: of the EDM discretization.
+    """
+
+    steps: int = 16
+    solver: str = "heun"
+    guidance: float = 1.0
+    guidance_from: float = 0.0
+    guidance_to: float = 1.0
+    churn: float = 0.0
+    eta: float = 0.0
+    discretization: str = "flow"
+    shift: float = 1.0
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+
+@dataclass
+class Model:
+    """A generator ready for use. ``labels`` names the classes in the order of their numbers, () if there are none."""
+
+    net: Denoiser
+    codec: Codec
+    spec: ImageSpec
+    labels: tuple[str, ...]
+    defaults: SampleConfig

@@ -1,0 +1,194 @@
+"""The U-Net of EDM's grade: residual blocks with adaptive group norm, attention where it is asked for.
+
+After Dhariwal and Nichol 2021 (ADM) and its simplification in Karras et al. 2022. The optional pixel-unshuffle stem
+folds p x p pixels into channels, so that the network works at 1/p of the resolution: on a small machine most of the
+time goes into the finest resolution, and folding it away buys several times as many steps for the same minutes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.contracts import ImageSpec
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of a U-Net.
+
+    Attributes:
+        width: channels at the finest resolution.
+        multipliers: channels of each resolution, as multiples of width; each next one is half as large.
+        blocks: residual blocks of each resolution, on the way down; one more on the way up.
+        attention: which resolutions have self-attention, 0 is the finest.
+        unshuffle: p of the pixel-unshuffle stem; 1 is none.
+        dropout: probability inside the residual blocks.
+    """
+
+    kind: Literal["unet"] = "unet"
+    width: int = 64
+    multipliers: tuple[int, ...] = (1, 2)
+    blocks: int = 1
+    attention: tuple[int, ...] = ()
+    unshuffle: int = 2
+    dropout: float = 0.0
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(min(32, max(1, channels // 8)), channels)
+
+
+def _zero(module: nn.Conv2d | nn.Linear) -> nn.Module:
+    nn.init.zeros_(module.weight)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+    return module
+
+
+class NoiseFeatures(nn.Module):
+    """Sines and cosines of c_noise (N,) at ``dim / 2`` frequencies from 1/2 to 64 turns a unit, (N, dim)."""
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        turns = torch.logspace(math.log10(0.25), math.log10(16.0), dim // 2)
+        self.register_buffer("frequencies", 2 * math.pi * turns, persistent=False)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        angle = noise[:, None] * self.frequencies
+        return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class Block(nn.Module):
+    """norm, SiLU, conv; adaptive norm, SiLU, conv; and the way around them."""
+
+    def __init__(self, into: int, out: int, embedding: int, dropout: float, *, attention: bool) -> None:
+        super().__init__()
+        self.norm0 = _norm(into)
+        self.conv0 = nn.Conv2d(into, out, 3, padding=1)
+        self.affine = nn.Linear(embedding, 2 * out)
+        self.norm1 = _norm(out)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.conv1 = _zero(nn.Conv2d(out, out, 3, padding=1))
+        self.skip = nn.Conv2d(into, out, 1) if into != out else nn.Identity()
+        self.attention = Attention(out) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv0(F.silu(self.norm0(x)))
+        scale, shift = self.affine(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
+        h = self.conv1(self.dropout(h))
+        out: Tensor = self.attention(self.skip(x) + h)
+        return out
+
+
+class Attention(nn.Module):
+    """Self-attention over the pixels of one resolution, heads of 64 channels, with its own way around."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // 64)
+        self.norm = _norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = _zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(n, 3, self.heads, c // self.heads, h * w).transpose(3, 4).unbind(1)
+        a = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = x + self.out(a.transpose(2, 3).reshape(n, c, h, w))
+        return out
+
+
+class UNet(nn.Module):
+    """Raw network F(x, c_noise, label): x (N, C, H, W) of any size to the same shape.
+
+    Args:
+        config: its shape.
+        spec: of the pictures (or latents) it sees.
+        classes: number of labels; 0 makes it unconditional. Label -1 is the null label.
+    """
+
+    def __init__(self, config: UNetConfig, spec: ImageSpec, classes: int) -> None:
+        super().__init__()
+        p, width = config.unshuffle, config.width
+        channels = [width * m for m in config.multipliers]
+        embedding = 4 * width
+        self.unshuffle = p
+        self.stride = p * 2 ** (len(channels) - 1)
+        self.noise = NoiseFeatures(width)
+        self.embed_noise = nn.Linear(width, embedding)
+        self.embed_label = nn.Embedding(classes + 1, embedding) if classes else None
+        self.embed = nn.Linear(embedding, embedding)
+
+        def block(into: int, out: int, level: int, attention: bool | None = None) -> Block:
+            attend = level in config.attention if attention is None else attention
+            return Block(into, out, embedding, config.dropout, attention=attend)
+
+        self.stem = nn.Conv2d(spec.channels * p * p, width, 3, padding=1)
+        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        skips, now = [width], width
+        for level, out in enumerate(channels):
+            for _ in range(config.blocks):
+                self.down.append(block(now, out, level))
+                now = out
+                skips.append(now)
+            if level + 1 < len(channels):
+                self.shrink.append(nn.Conv2d(now, now, 3, stride=2, padding=1))
+                skips.append(now)
+        last = len(channels) - 1
+        self.middle = block(now, now, last, attention=last in config.attention)
+        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        for level in reversed(range(len(channels))):
+            for _ in range(config.blocks + 1):
+                self.up.append(block(now + skips.pop(), channels[level], level))
+                now = channels[level]
+            if level:
+                self.grow.append(nn.Conv2d(now, now, 3, padding=1))
+        self.norm = _norm(now)
+        self.head = _zero(nn.Conv2d(now, spec.channels * p * p, 3, padding=1))
+        self.blocks = config.blocks
+
+    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None) -> Tensor:
+        height, width = x.shape[2:]
+        pad = (-width % self.stride, -height % self.stride)
+        if any(pad):
+            x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
+        embedding = self._embed(noise, label)
+        h = self._body(F.pixel_unshuffle(x, self.unshuffle), embedding)
+        h = F.pixel_shuffle(h, self.unshuffle)
+        return h[:, :, :height, :width]
+
+    def _embed(self, noise: Tensor, label: Tensor | None) -> Tensor:
+        embedding: Tensor = self.embed_noise(self.noise(noise))
+        if self.embed_label is not None:
+            index = torch.zeros_like(noise, dtype=torch.int64) if label is None else label + 1
+            embedding = embedding + self.embed_label(index)
+        return F.silu(self.embed(F.silu(embedding)))
+
+    def _body(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.stem(x.contiguous(memory_format=torch.channels_last))
+        skips, down = [h], iter(self.down)
+        for level in range(len(self.shrink) + 1):
+            if level:
+                h = self.shrink[level - 1](h)
+                skips.append(h)
+            for _ in range(self.blocks):
+                h = next(down)(h, embedding)
+                skips.append(h)
+        h = self.middle(h, embedding)
+        up = iter(self.up)
+        for level in reversed(range(len(self.shrink) + 1)):
+            for _ in range(self.blocks + 1):
+                h = next(up)(torch.cat([h, skips.pop()], dim=1), embedding)
+            if level:
+                h = self.grow[len(self.shrink) - level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        out: Tensor = self.head(F.silu(self.norm(h)))
+        return out

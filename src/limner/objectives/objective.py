@@ -1,0 +1,106 @@
+"""What an objective is: the updates that one iteration of training makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from limner import random
+from limner.contracts import Condition
+
+_GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Fresh training data: images (N, C, H, W) in [-1, 1], their condition, and each one's place in the run.
+
+    ``samples`` (N,) int64 counts images seen since the start of the run. It keys every random draw, so the draw for a
+    sample is the same however a batch is cut into micro-batches.
+    """
+
+    images: Tensor
+    cond: Condition
+    samples: Tensor
+
+    def index(self, which: Tensor | slice) -> Batch:
+        return Batch(self.images[which], self.cond.index(which), self.samples[which])
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a loss may ask for beside its batch.
+
+    Attributes:
+        seed: of the run.
+        samples: those of the batch at hand.
+        update: name of the update, part of every stream's name.
+        progress: share of the training done, in [0, 1).
+        shared: tensors handed from one update of an iteration to the next.
+    """
+
+    seed: int
+    samples: Tensor
+    update: str
+    progress: float
+    shared: dict[str, Tensor] = field(default_factory=dict)
+
+    def noise(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal, (N, *shape)."""
+        return random.normal(self.seed, self.samples, f"{self.update}/{name}", shape=shape)
+
+    def uniform(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """In (0, 1), (N, *shape)."""
+        return random.uniform(self.seed, self.samples, f"{self.update}/{name}", shape=shape)
+
+    def spread(self, name: str) -> Tensor:
+        """Uniform in (0, 1), (N,), and evenly spread over any run of consecutive samples.
+
+        The additive recurrence of the golden ratio from a keyed start: levels drawn from it vary less from batch to
+        batch than independent ones (the low-discrepancy sampler of Kingma et al. 2021, without needing the batch).
+        """
+        first = torch.zeros(1, dtype=torch.int64, device=self.samples.device)
+        start = random.uniform(self.seed, first, f"{self.update}/{name}").double()
+        turned = (self.samples.double() * _GOLDEN + start).frac()
+        return turned.clamp(1e-6, 1 - 1e-6).float()
+
+
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimiser step of one of the players.
+
+    Attributes:
+        name: "denoise", "generator", "critic".
+        optimizer: which of the objective's optimisers steps.
+        params: names of the objective's submodules it trains; all others are frozen meanwhile.
+        loss: (batch, context) to a dict whose "loss" is minimised, the others logged.
+        after: called when the step is taken.
+        every: only each n-th iteration (lazy regularisation).
+        repeat: so many times an iteration, with fresh data each.
+    """
+
+    name: str
+    optimizer: str
+    params: tuple[str, ...]
+    loss: Callable[[Batch, Context], Losses]
+    after: Callable[[Context], None] | None = None
+    every: int = 1
+    repeat: int = 1
+
+
+class Objective(nn.Module):
+    """The nets being trained and the state of their losses. ``ema`` names the submodules that are averaged."""
+
+    ema: tuple[str, ...] = ()
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        raise NotImplementedError
+
+    def updates(self) -> list[Update]:
+        raise NotImplementedError

@@ -1,0 +1,24 @@
+"""How pictures are drawn from a model: discretizations, solvers, guidance, and the loop over them."""
+
+from limner.sampling.discretization import DISCRETIZATIONS, EDMTimes, FlowTimes
+from limner.sampling.draw import Trajectories, advance, begin, labels_for, resolve, sample, to_uint8
+from limner.sampling.guidance import classifier_free
+from limner.sampling.solvers import DDIM, SOLVERS, Euler, Heun
+
+__all__ = [
+    "DDIM",
+    "DISCRETIZATIONS",
+    "SOLVERS",
+    "EDMTimes",
+    "Euler",
+    "FlowTimes",
+    "Heun",
+    "Trajectories",
+    "advance",
+    "begin",
+    "classifier_free",
+    "labels_for",
+    "resolve",
+    "sample",
+    "to_uint8",
+]

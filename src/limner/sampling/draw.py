@@ -1,0 +1,203 @@
+"""``sample``: pictures from a model. A loop over a solver's step, so that a server can batch, stream and cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limner import random
+from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
+from limner.errors import UserError, nearest
+from limner.sampling.discretization import DISCRETIZATIONS, Discretization, EDMTimes, FlowTimes
+from limner.sampling.guidance import classifier_free
+from limner.sampling.solvers import SOLVERS, Denoise, Solver
+
+
+@dataclass
+class Trajectories:
+    """Samples on their way, each at its own step of its own schedule.
+
+    Attributes:
+        x: (N, C, H, W).
+        samples: (N,) int64, their global indices, which key their noise.
+        schedule: of (N, S + 1) tensors; a shorter schedule is padded with its end.
+        step: (N,) int64, steps taken so far.
+        memory: the solver's.
+    """
+
+    x: Tensor
+    samples: Tensor
+    schedule: Level
+    step: Tensor
+    memory: Tensor | None = None
+
+    def level(self, ahead: int = 0) -> Level:
+        column = (self.step + ahead)[:, None]
+        return Level(self.schedule.alpha.gather(1, column)[:, 0], self.schedule.sigma.gather(1, column)[:, 0])
+
+    @property
+    def done(self) -> Tensor:
+        """(N,) bool."""
+        return self.level().sigma == 0
+
+
+def begin(spec: ImageSpec, samples: Tensor, schedules: list[Level], solver: Solver, *, seed: int) -> Trajectories:
+    """Pure noise at the first level of each sample's schedule."""
+    longest = max(len(schedule.alpha) for schedule in schedules)
+
+    def padded(values: Tensor) -> Tensor:
+        return torch.cat([values, values[-1:].expand(longest - len(values))])
+
+    device = samples.device
+    schedule = Level(
+        torch.stack([padded(s.alpha) for s in schedules]).to(device),
+        torch.stack([padded(s.sigma) for s in schedules]).to(device),
+    )
+    x = random.normal(seed, samples, "init", shape=spec.shape) * schedule.sigma[:, 0].reshape(-1, 1, 1, 1)
+    return Trajectories(x, samples, schedule, torch.zeros_like(samples), solver.init(x))
+
+
+@torch.no_grad()
+def advance(paths: Trajectories, denoise: Denoise, solver: Solver, cond: Condition, *, seed: int) -> None:
+    """One step of every sample that is not done, in place. (All must be under way: drop the done ones first.)"""
+
+    def noise(name: str) -> Tensor:
+        return random.normal(seed, paths.samples, name, paths.step, shape=tuple(paths.x.shape[1:]))
+
+    paths.x, paths.memory = solver.step(
+        denoise, paths.x, paths.level(), paths.level(ahead=1), cond, paths.memory, noise
+    )
+    paths.step = paths.step + 1
+
+
+def resolve(model: Model, config: SampleConfig | None, **changes: object) -> SampleConfig:
+    """The model's defaults, or ``config``, with the changes that are not None; checked."""
+    known = {name: value for name, value in changes.items() if value is not None}
+    resolved = replace(config or model.defaults, **known)  # type: ignore[arg-type]
+    if resolved.solver not in SOLVERS:
+        raise UserError(f"solver '{resolved.solver}' is unknown{nearest(resolved.solver, SOLVERS)}")
+    if resolved.discretization not in DISCRETIZATIONS:
+        raise UserError(
+            f"discretization '{resolved.discretization}' is unknown{nearest(resolved.discretization, DISCRETIZATIONS)}"
+        )
+    if not 1 <= resolved.steps <= 10_000:
+        raise UserError(f"steps is {resolved.steps}; give a number from 1 to 10,000")
+    return resolved
+
+
+def discretization(config: SampleConfig) -> Discretization:
+    if config.discretization == "edm":
+        return EDMTimes(config.sigma_min, config.sigma_max, config.rho)
+    return FlowTimes(config.shift)
+
+
+def draw(
+    model: Model,
+    cond: Condition,
+    samples: Tensor,
+    config: SampleConfig,
+    *,
+    seed: int,
+    batch: int,
+    precision: torch.dtype = torch.float32,
+) -> Iterator[Tensor]:
+    """Yields (B, C, H, W) float32 in [-1, 1], batch by batch, for the samples of the given global indices."""
+    spec = model.codec.latent_spec(model.spec)
+    solver = SOLVERS[config.solver](config)
+    denoise = classifier_free(model.net, config.guidance, config.guidance_from, config.guidance_to)
+    schedule = discretization(config).levels(config.steps)
+    for first in range(0, len(samples), batch):
+        part = slice(first, first + batch)
+        these = cond.index(part)
+        paths = begin(spec, samples[part], [schedule] * len(samples[part]), solver, seed=seed)
+        with torch.no_grad(), torch.autocast(samples.device.type, precision, enabled=precision != torch.float32):
+            for _ in range(config.steps):
+                advance(paths, denoise, solver, these, seed=seed)
+            yield model.codec.decode(paths.x).float().clamp(-1, 1)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """(N, C, H, W) in [-1, 1] to (N, H, W, C) uint8."""
+    scaled = ((images + 1) * 127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def labels_for(model: Model, n: int, label: int | str | list[int] | None) -> Condition:
+    """The condition of n samples: one label for all, one each, or (None) the classes in turn.
+
+    Raises:
+        UserError: the model has no classes, or not that one.
+    """
+    if not model.labels:
+        if label is not None:
+            raise UserError("this model was trained without labels; leave --label out")
+        return Condition()
+    if label is None:
+        return Condition(label=torch.arange(n) % len(model.labels))
+    wanted = label if isinstance(label, list) else [label] * n
+    if len(wanted) != n:
+        raise UserError(f"{len(wanted)} labels for {n} samples; give one, or one for each")
+    return Condition(label=torch.tensor([_number(model.labels, one) for one in wanted]))
+
+
+def _number(labels: tuple[str, ...], label: int | str) -> int:
+    if isinstance(label, str) and label in labels:
+        return labels.index(label)
+    if isinstance(label, str) and not label.lstrip("-").isdigit():
+        raise UserError(f"label '{label}' is unknown{nearest(label, labels)}")
+    if not 0 <= int(label) < len(labels):
+        raise UserError(f"label {label} is out of range; this model has {len(labels)} classes, 0 to {len(labels) - 1}")
+    return int(label)
+
+
+def sample(
+    model: Model,
+    n: int,
+    *,
+    label: int | str | list[int] | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    solver: str | None = None,
+    guidance: float | None = None,
+    config: SampleConfig | None = None,
+    batch: int = 128,
+    on_progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Draw n pictures, (n, H, W, C) uint8.
+
+    Picture i depends on (seed, i, its condition and the settings) alone, not on the batch size.
+
+    Args:
+        model: from ``limner.load``.
+        label: of all samples by name or number, or a number each; None takes the classes in turn.
+        seed: 64 bits.
+        steps, solver, guidance: override the model's defaults.
+        config: replaces the model's defaults as a whole.
+        batch: samples drawn together; only memory and speed depend on it.
+        on_progress: called with the number of pictures done.
+
+    Raises:
+        UserError: a setting that the model or limner does not know.
+    """
+    if not 1 <= n <= 10_000_000:
+        raise UserError(f"n is {n}; give a number from 1 to 10,000,000")
+    resolved = resolve(model, config, steps=steps, solver=solver, guidance=guidance)
+    device = next(model.net.parameters()).device
+    cond = labels_for(model, n, label).to(device)
+    out = np.empty((n, *model.spec.size, model.spec.channels), np.uint8)
+    done = 0
+    was_training = model.net.training
+    model.net.eval()
+    try:
+        for images in draw(model, cond, torch.arange(n, device=device), resolved, seed=seed, batch=batch):
+            out[done : done + len(images)] = to_uint8(images)
+            done += len(images)
+            if on_progress:
+                on_progress(done)
+    finally:
+        model.net.train(was_training)
+    return out
