@@ -1,1 +1,77 @@
-"""limner: train, sample, judge and use image generators of every family."""
+"""limner: train, sample, edit with, judge and serve image generators of every family.
+
+The words of the command line are the functions of this module::
+
+    import limner
+
+    run = limner.train("flow", "mnist", minutes=3)
+    model = limner.load(run.folder)
+    pictures = limner.sample(model, 16, seed=0)
+    report = limner.evaluate(limner.sample(model, 1000), limner.open_dataset("mnist"))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
+    from limner.data import DataConfig, Dataset, open_dataset
+    from limner.errors import UserError
+    from limner.features import load_extractor
+    from limner.metrics import evaluate
+    from limner.recipes import recipe, resume, train
+    from limner.sampling import sample
+    from limner.training.snapshot import load
+
+#: Where each name comes from; it is imported when it is first used, so that ``import limner`` costs little.
+_HOMES = {
+    "Condition": "limner.contracts",
+    "DataConfig": "limner.data",
+    "Dataset": "limner.data",
+    "ImageSpec": "limner.contracts",
+    "Level": "limner.contracts",
+    "Model": "limner.contracts",
+    "SampleConfig": "limner.contracts",
+    "UserError": "limner.errors",
+    "evaluate": "limner.metrics",
+    "load": "limner.training.snapshot",
+    "load_extractor": "limner.features",
+    "open_dataset": "limner.data",
+    "recipe": "limner.recipes",
+    "resume": "limner.recipes",
+    "sample": "limner.sampling",
+    "train": "limner.recipes",
+}
+
+__all__ = [
+    "Condition",
+    "DataConfig",
+    "Dataset",
+    "ImageSpec",
+    "Level",
+    "Model",
+    "SampleConfig",
+    "UserError",
+    "evaluate",
+    "load",
+    "load_extractor",
+    "open_dataset",
+    "recipe",
+    "resume",
+    "sample",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'limner' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

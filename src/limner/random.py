@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -61,9 +63,7 @@ def bits(seed: int, samples: Tensor, stream: str, step: int | Tensor = 0, *, cou
     return words.reshape(len(samples), -1)[:, :count]
 
 
-def uniform(
-    seed: int, samples: Tensor, stream: str, step: int | Tensor = 0, *, shape: tuple[int, ...] = ()
-) -> Tensor:
+def uniform(seed: int, samples: Tensor, stream: str, step: int | Tensor = 0, *, shape: tuple[int, ...] = ()) -> Tensor:
     """Uniform float32 in the open interval (0, 1), of shape (N, *shape)."""
     words = bits(seed, samples, stream, step, count=math.prod(shape))
     # 23 bits and a half: the largest float32 below one is 1 - 2**-24, so 1.0 itself cannot come out.
@@ -89,3 +89,18 @@ def normal(seed: int, samples: Tensor, stream: str, step: int | Tensor = 0, *, s
         out[:, :, 2 * i] = radius * angle.cos()
         out[:, :, 2 * i + 1] = radius * angle.sin()
     return out.reshape(len(samples), -1)[:, :count].reshape(len(samples), *shape)
+
+
+@contextmanager
+def scoped(seed: int, stream: str, step: int = 0) -> Iterator[None]:
+    """The default CPU generator, keyed, for operations that take no generator (dropout, initial weights).
+
+    Its state before is restored afterwards, so that nobody else's numbers change.
+    """
+    before = torch.get_rng_state()
+    word = bits(seed, torch.tensor([step]), f"scoped/{stream}", count=2)[0]
+    torch.default_generator.manual_seed(int(word[0]) << 31 | int(word[1]) >> 1)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)

@@ -38,7 +38,10 @@ def edm(at: Level, sigma_data: float) -> Coefficients:
     into = _input_scale(at, sigma_data)
     ratio = (at.sigma / at.alpha.clamp_min(1e-8)).clamp(1e-4, 1e4)
     return Coefficients(
-        skip=at.alpha * sigma_data**2 * into.square(), out=at.sigma * sigma_data * into, into=into, noise=ratio.log() / 4
+        skip=at.alpha * sigma_data**2 * into.square(),
+        out=at.sigma * sigma_data * into,
+        into=into,
+        noise=ratio.log() / 4,
     )
 
 
@@ -53,9 +56,7 @@ def data(at: Level, sigma_data: float) -> Coefficients:
     """F is the clean picture itself, as in JiT (Li and He 2025)."""
     total = at.alpha + at.sigma
     ones = torch.ones_like(total)
-    return Coefficients(
-        skip=0 * ones, out=ones, into=_input_scale(at, sigma_data), noise=2 * at.sigma / total - 1
-    )
+    return Coefficients(skip=0 * ones, out=ones, into=_input_scale(at, sigma_data), noise=2 * at.sigma / total - 1)
 
 
 PRECONDITIONINGS: dict[str, Preconditioning] = {"edm": edm, "flow": flow, "data": data}

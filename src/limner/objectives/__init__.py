@@ -3,7 +3,7 @@
 from limner.objectives.denoising import Denoising, DenoisingConfig
 from limner.objectives.noise_levels import LogitNormal, LogNormal, NoiseLevels
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
-from limner.objectives.optimizers import AdamWConfig, OptimizerConfig
+from limner.objectives.optimizers import AdamWConfig, MuonConfig, OptimizerConfig, Optimizers
 
 __all__ = [
     "AdamWConfig",
@@ -14,8 +14,10 @@ __all__ = [
     "LogNormal",
     "LogitNormal",
     "Losses",
+    "MuonConfig",
     "NoiseLevels",
     "Objective",
     "OptimizerConfig",
+    "Optimizers",
     "Update",
 ]

@@ -13,7 +13,7 @@ from limner.contracts import Level
 from limner.models.preconditioning import Preconditioned
 from limner.objectives.noise_levels import LogitNormal, NoiseLevels
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
-from limner.objectives.optimizers import OptimizerConfig
+from limner.objectives.optimizers import OptimizerConfig, Optimizers
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class DenoisingConfig:
     """
 
     preconditioning: Literal["flow", "edm", "data"] = "flow"
-    levels: NoiseLevels = LogitNormal()
+    levels: NoiseLevels = LogitNormal()  # noqa: RUF009 - frozen
     weighting: Literal["velocity", "edm"] = "velocity"
     label_dropout: float = 0.1
 
 
 def edm_weight(at: Level, sigma_data: float) -> Tensor:
-    """lambda = (sigma² + sigma_data²) / (sigma sigma_data)² (Karras et al. 2022, table 1), with sigma / alpha for sigma."""
+    """(sigma² + sigma_data²) / (sigma sigma_data)² (Karras et al. 2022, table 1), with sigma / alpha for sigma."""
     sigma = at.sigma / at.alpha
     return (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
 
@@ -60,13 +60,13 @@ class Denoising(Objective):
         self.denoiser = denoiser
         self.config = config
         self.weight = WEIGHTINGS[config.weighting]
-        self._optimizer = optimizer
+        self.optimizer = optimizer
 
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"denoiser": self._optimizer.build(self.denoiser.parameters())}
+    def optimizers(self) -> Optimizers:
+        return self.optimizer.build("denoiser", self.denoiser)
 
     def updates(self) -> list[Update]:
-        return [Update("denoise", optimizer="denoiser", params=("denoiser",), loss=self.loss)]
+        return [Update("denoise", optimizers=tuple(self.optimizers()), params=("denoiser",), loss=self.loss)]
 
     def loss(self, batch: Batch, context: Context) -> Losses:
         at = self.config.levels(context.spread("level"))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limner import random
 from limner.contracts import Condition
+from limner.objectives.optimizers import Optimizers
 
 _GOLDEN = 0.6180339887498949
 
@@ -77,7 +78,7 @@ class Update:
 
     Attributes:
         name: "denoise", "generator", "critic".
-        optimizer: which of the objective's optimisers steps.
+        optimizers: which of the objective's optimisers step; several where matrices and vectors have their own.
         params: names of the objective's submodules it trains; all others are frozen meanwhile.
         loss: (batch, context) to a dict whose "loss" is minimised, the others logged.
         after: called when the step is taken.
@@ -86,7 +87,7 @@ class Update:
     """
 
     name: str
-    optimizer: str
+    optimizers: tuple[str, ...]
     params: tuple[str, ...]
     loss: Callable[[Batch, Context], Losses]
     after: Callable[[Context], None] | None = None
@@ -99,7 +100,7 @@ class Objective(nn.Module):
 
     ema: tuple[str, ...] = ()
 
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+    def optimizers(self) -> Optimizers:
         raise NotImplementedError
 
     def updates(self) -> list[Update]:

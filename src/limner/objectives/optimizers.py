@@ -1,13 +1,18 @@
-"""Optimisers as typed configs."""
+"""Optimisers as typed configs. One config may make several that step together, each for its own parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
+
+from limner.objectives.muon import Muon
+
+Optimizers = dict[str, torch.optim.Optimizer]
+#: A matrix with a shorter side than this has too few directions for orthogonalising to mean anything.
+_NARROW = 16
 
 
 @dataclass(frozen=True)
@@ -20,10 +25,48 @@ class AdamWConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            list(parameters), lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, fused=True
-        )
+    def build(self, name: str, module: nn.Module) -> Optimizers:
+        return {name: _adamw(self, list(module.parameters()))}
 
 
-OptimizerConfig = AdamWConfig
+@dataclass(frozen=True)
+class MuonConfig:
+    """Muon for the matrices and convolutions inside the network, AdamW for the rest: biases, norms, embeddings, and
+    layers too narrow to orthogonalise, such as the last one.
+
+    Attributes:
+        lr: of Muon.
+        momentum: of Muon.
+        weight_decay: of Muon.
+        rest: settings of AdamW.
+    """
+
+    kind: Literal["muon"] = "muon"
+    lr: float = 2e-3
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    rest: AdamWConfig = AdamWConfig()
+
+    def build(self, name: str, module: nn.Module) -> Optimizers:
+        embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+        parameters = list(module.parameters())
+        inside = [
+            p
+            for p in parameters
+            if p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= _NARROW and id(p) not in embeddings
+        ]
+        chosen = {id(p) for p in inside}
+        rest = [p for p in parameters if id(p) not in chosen]
+        built: Optimizers = {f"{name}.rest": _adamw(self.rest, rest)} if rest else {}
+        if inside:
+            built[f"{name}.muon"] = Muon(inside, self.lr, self.momentum, self.weight_decay)
+        return built
+
+
+def _adamw(config: AdamWConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True
+    )
+
+
+OptimizerConfig = AdamWConfig | MuonConfig

@@ -1,7 +1,7 @@
 """How pictures are drawn from a model: discretizations, solvers, guidance, and the loop over them."""
 
 from limner.sampling.discretization import DISCRETIZATIONS, EDMTimes, FlowTimes
-from limner.sampling.draw import Trajectories, advance, begin, labels_for, resolve, sample, to_uint8
+from limner.sampling.draw import Trajectories, advance, begin, evaluations, labels_for, resolve, sample, to_uint8
 from limner.sampling.guidance import classifier_free
 from limner.sampling.solvers import DDIM, SOLVERS, Euler, Heun
 
@@ -17,6 +17,7 @@ __all__ = [
     "advance",
     "begin",
     "classifier_free",
+    "evaluations",
     "labels_for",
     "resolve",
     "sample",

@@ -84,6 +84,8 @@ def resolve(model: Model, config: SampleConfig | None, **changes: object) -> Sam
         raise UserError(
             f"discretization '{resolved.discretization}' is unknown{nearest(resolved.discretization, DISCRETIZATIONS)}"
         )
+    if known.get("guidance", 1) != 1 and not model.labels:
+        raise UserError("guidance steers towards a class, and this model was trained without labels; leave it out")
     if not 1 <= resolved.steps <= 10_000:
         raise UserError(f"steps is {resolved.steps}; give a number from 1 to 10,000")
     return resolved
@@ -91,8 +93,20 @@ def resolve(model: Model, config: SampleConfig | None, **changes: object) -> Sam
 
 def discretization(config: SampleConfig) -> Discretization:
     if config.discretization == "edm":
-        return EDMTimes(config.sigma_min, config.sigma_max, config.rho)
-    return FlowTimes(config.shift)
+        return EDMTimes(sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho)
+    return FlowTimes(shift=config.shift)
+
+
+def evaluations(config: SampleConfig) -> int:
+    """How many pictures the network sees to draw one, guidance included."""
+    solver = SOLVERS[config.solver](config)
+    once = solver.evaluations(config.steps)
+    if config.guidance == 1:
+        return once
+    at = discretization(config).levels(config.steps)
+    time = (at.sigma / (at.alpha + at.sigma))[:-1]
+    guided = ((time >= config.guidance_from) & (time <= config.guidance_to)).float().mean()
+    return round(once * (1 + float(guided)))
 
 
 def draw(

@@ -26,6 +26,9 @@ Denoise = Callable[[Tensor, Level, Condition], Prediction]
 
 
 class Solver(Protocol):
+    def evaluations(self, steps: int) -> int:
+        """How often a whole trajectory evaluates the denoiser."""
+
     def init(self, x: Tensor) -> Tensor | None: ...
 
     def step(
@@ -41,6 +44,9 @@ class DDIM:
     """
 
     eta: float = 0.0
+
+    def evaluations(self, steps: int) -> int:
+        return steps
 
     def init(self, x: Tensor) -> None:
         return None
@@ -64,6 +70,9 @@ class DDIM:
 @dataclass(frozen=True)
 class Euler:
     """Euler's method on the probability-flow ODE: one evaluation a step, first order."""
+
+    def evaluations(self, steps: int) -> int:
+        return steps
 
     def init(self, x: Tensor) -> None:
         return None
@@ -92,6 +101,9 @@ class Heun:
     churn_to: float = math.inf
     churn_noise: float = 1.0
 
+    def evaluations(self, steps: int) -> int:
+        return 2 * steps - 1
+
     def init(self, x: Tensor) -> None:
         return None
 
@@ -111,7 +123,14 @@ class Heun:
             return self._corrected(denoise, x, landed, first.x0, eps, at, to, cond), None
         out = landed.clone()
         out[again] = self._corrected(
-            denoise, x[again], landed[again], first.x0[again], eps[again], at.index(again), to.index(again), cond.index(again)
+            denoise,
+            x[again],
+            landed[again],
+            first.x0[again],
+            eps[again],
+            at.index(again),
+            to.index(again),
+            cond.index(again),
         )
         return out, None
 

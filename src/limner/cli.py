@@ -1,0 +1,325 @@
+"""The command line: typed signatures become commands (tyro), a user's mistake becomes one line and exit code 2."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import time
+
+_BEGAN = time.monotonic()  # a budget in minutes counts from here: importing torch is part of the wait
+
+import contextlib
+import dataclasses
+import io
+import json as jsonlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+import tyro
+from tyro import MISSING_NONPROP
+from tyro.conf import AvoidSubcommands, Positional, arg
+
+from limner import commands
+from limner.commands import Outcome
+from limner.data import DataConfig
+from limner.demo import demo as run_demo
+from limner.errors import UserError, nearest
+from limner.recipes import RefineRecipe, Size
+from limner.recipes import recipe as named_recipe
+from limner.training.run import Interrupted
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """What can be trained, with its cost.
+
+    Attributes:
+        json: print one JSON object, for programs.
+    """
+
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return commands.recipes()
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a generator on your pictures. Ctrl-C saves; --resume goes on.
+
+    Attributes:
+        recipe: what to train; "limner recipes" lists them.
+        data: the pictures: --data SOURCE, where SOURCE is a folder (class = sub-folder), a .zip, an .npz, an idx .gz,
+            a catalogue name such as mnist, or builtin:glyphs, builtin:shapes.
+        out: the run's folder; runs/RECIPE-DATA-NUMBER by default.
+        minutes: wall-clock budget, set-up included; 5 if neither this nor --images is given.
+        images: budget in images seen.
+        size: tiny, small, base or large.
+        resume: go on with this run; all other settings come from it.
+        json: print one JSON object, for programs.
+        settings: everything else, by name.
+    """
+
+    settings: Annotated[RefineRecipe, arg(name="")]
+    data: DataConfig
+    recipe: Positional[str] = "flow"
+    out: Path | None = None
+    minutes: float | None = None
+    images: int | None = None
+    size: Size = "small"
+    resume: Path | None = None
+    json: bool = False
+
+    def run(self) -> Outcome:
+        if self.resume is not None:
+            return commands.resume(self.resume)
+        return commands.train(self.settings, self.data, self.out, self.minutes, self.images, _BEGAN)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw pictures from a model.
+
+    Attributes:
+        model: a run or a snapshot folder.
+        n: how many.
+        seed: picture i depends on seed and i alone, not on how many are drawn.
+        label: a class by name or number; all classes in turn by default.
+        steps: of the solver; more are slower and finer.
+        solver: euler, heun or ddim.
+        guidance: how strongly to steer to the class; 1 is off.
+        out: a .png for one grid, or a folder for single files.
+        overwrite: replace what is at --out.
+        json: print one JSON object, for programs.
+    """
+
+    model: Positional[Path]
+    n: int = 64
+    seed: int = 0
+    label: str | None = None
+    steps: int | None = None
+    solver: str | None = None
+    guidance: float | None = None
+    out: Path = Path("samples.png")
+    overwrite: bool = False
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return commands.sample(
+            self.model,
+            self.n,
+            self.seed,
+            self.label,
+            self.steps,
+            self.solver,
+            self.guidance,
+            self.out,
+            self.overwrite,
+        )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Judge a model's samples, or a set of pictures, against real ones.
+
+    Attributes:
+        images: a run, a snapshot, or pictures (a folder, a .zip …).
+        reference: the real pictures: --reference SOURCE.
+        metrics: fd, kid, precision, recall, density, coverage, originality; all by default.
+        extractor: what looks at the pictures: wavelets, pixels, lenet=FILE, resnet-cifar=FILE, squeezenet=FILE.
+        n: how many pictures to judge; all, or 2,000 samples of a model, by default.
+        seed: of the samples and all choices.
+        baseline: also score real held-out pictures.
+        json: print one JSON object, for programs.
+    """
+
+    images: Positional[str]
+    reference: DataConfig = DataConfig("")  # noqa: RUF009 - frozen
+    metrics: tuple[str, ...] = ()
+    extractor: str = "wavelets"
+    n: int | None = None
+    seed: int = 0
+    baseline: bool = True
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return commands.evaluate(
+            self.images, self.reference, self.metrics, self.extractor, self.n, self.seed, self.baseline
+        )
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train a generator of letters from nothing, draw, judge, and write a report. Needs no network and no pictures.
+
+    Attributes:
+        minutes: of training.
+        out: the run's folder; runs/demo by default, or runs/demo-NUMBER where that exists.
+        json: print one JSON object, for programs.
+    """
+
+    minutes: float = 3.0
+    out: Path | None = None
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return run_demo(self.minutes, self.out, _BEGAN)
+
+
+COMMANDS: dict[str, type[Any]] = {
+    "recipes": Recipes,
+    "train": Train,
+    "sample": Sample,
+    "evaluate": Evaluate,
+    "demo": Demo,
+}
+#: Nested settings whose first field may be given under the name of the whole: --data SOURCE.
+_SHORT = {"--data": "--data.source", "--reference": "--reference.source"}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0, 2 after a user's mistake, 128 + the signal's number after an interruption."""
+    try:
+        _run(list(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        print(f"limner: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as stopped:
+        print(f"limner: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has gone: nobody is left to tell
+        sys.exit(141)
+
+
+def _run(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        print(_overview())
+        return
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("limner"))
+        return
+    if args[0] not in COMMANDS:
+        raise UserError(f"unknown command '{args[0]}'{nearest(args[0], COMMANDS)}")
+    rest = [_SHORT.get(one.split("=")[0], one.split("=")[0]) + one[len(one.split("=")[0]) :] for one in args[1:]]
+    kind = COMMANDS[args[0]]
+    command = _parse(kind, args[0], rest, _train_defaults(rest) if kind is Train else None)
+    outcome: Outcome = command.run()
+    print(jsonlib.dumps(outcome.values) if command.json else "\n".join(outcome.lines))
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    about = {name: (kind.__doc__ or "").splitlines()[0] for name, kind in COMMANDS.items()}
+    return "\n".join(
+        [
+            "limner: train, sample and judge image generators",
+            "",
+            *(f"  limner {name:<{width}}  {line}" for name, line in about.items()),
+            "",
+            "limner COMMAND --help tells all of a command's settings. Begin with: limner demo",
+        ]
+    )
+
+
+def _train_defaults(args: list[str]) -> Train:
+    """The recipe's settings as defaults, which all other options then change: its name and size come first."""
+    name = args[0] if args and not args[0].startswith("-") else "flow"
+    settings = named_recipe(name, _option(args, "--size") or "small")
+    for option, value in _options(args):
+        if option.endswith(".kind"):
+            settings = _with_kind(settings, option[2:-5].split("."), value)
+    return Train(settings=settings, data=DataConfig(""), recipe=name)
+
+
+def _options(args: list[str]) -> Iterator[tuple[str, str]]:
+    for i, one in enumerate(args):
+        name, equals, value = one.partition("=")
+        if equals:
+            yield name, value
+        elif i + 1 < len(args):
+            yield name, args[i + 1]
+
+
+def _option(args: list[str], wanted: str) -> str | None:
+    return next((value for name, value in _options(args) if name == wanted), None)
+
+
+def _with_kind(settings: T, path: list[str], kind: str) -> T:
+    """The settings with the part at ``path`` replaced by the defaults of its alternative of that kind."""
+    name = path[0]
+    if name not in {f.name for f in dataclasses.fields(settings)}:  # type: ignore[arg-type]
+        return settings  # tyro tells of unknown names
+    if len(path) > 1:
+        inner = _with_kind(getattr(settings, name), path[1:], kind)
+        return dataclasses.replace(settings, **{name: inner})  # type: ignore[type-var]
+    hint = get_type_hints(type(settings))[name]
+    kinds = {get_args(get_type_hints(choice)["kind"])[0]: choice for choice in get_args(hint) or (hint,)}
+    if kind not in kinds:
+        raise UserError(f"--{'.'.join(path)}.kind {kind} is unknown{nearest(kind, kinds)}")
+    if getattr(settings, name).kind == kind:
+        return settings
+    return dataclasses.replace(settings, **{name: kinds[kind]()})  # type: ignore[type-var]
+
+
+def _parse(kind: type[T], name: str, args: list[str], default: T | None) -> T:
+    """Parse with tyro; what it has against the arguments becomes one line."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            parsed, unknown = tyro.cli(
+                kind,
+                prog=f"limner {name}",
+                args=args,
+                default=MISSING_NONPROP if default is None else default,
+                config=(AvoidSubcommands,),
+                return_unknown_args=True,
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UserError(_one_line(told.getvalue(), name)) from None
+    if unknown:
+        known = [f"--{path}" for path in _paths(parsed)]
+        word = unknown[0].split("=")[0]
+        raise UserError(f"unknown option '{word}'{nearest(word, known)}; limner {name} --help lists all")
+    command: T = parsed
+    return command
+
+
+def _one_line(box: str, name: str) -> str:
+    """The message inside tyro's box, up to its first rule."""
+    words = []
+    for line in box.splitlines():
+        inside = line.strip("│ ")
+        if line.startswith(("╭", "╰")):
+            continue
+        if inside.startswith("──") or inside.startswith("Got errors"):
+            break
+        words.append(inside)
+    message = re.sub(r"\s+", " ", " ".join(words)).strip()
+    return f"{message or 'the arguments cannot be read'} (limner {name} --help)"
+
+
+def _paths(config: Any, prefix: str = "") -> Iterator[str]:
+    """Option names of all fields, as the command line spells them."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        name = item.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            yield from _paths(value, prefix if item.name == "settings" else f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""The commands, as plain functions: what they are given is typed, what they return is both lines and plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from limner.contracts import Model
+from limner.data import DataConfig, open_dataset
+from limner.data.cache import cache_root
+from limner.errors import UserError
+from limner.features import load_extractor
+from limner.metrics import METRICS, Report
+from limner.metrics import evaluate as judge
+from limner.recipes import RECIPES, SIZES, RefineRecipe
+from limner.recipes import resume as resume_run
+from limner.recipes import train as train_run
+from limner.sampling import sample as draw
+from limner.training.grids import grid, save_png
+from limner.training.run import RunResult
+from limner.training.snapshot import CONFIG, load
+
+#: Samples drawn to judge a model that the user gives no number for.
+_JUDGED = 2_000
+#: Most pictures in one grid file.
+_GRID = 4_096
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command tells: lines for a person, plain values for a program."""
+
+    lines: tuple[str, ...]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def recipes() -> Outcome:
+    """What can be trained, with its networks' sizes."""
+    lines, values = [], {}
+    for name, make in RECIPES.items():
+        about = (make.__doc__ or "").strip().splitlines()[0]
+        lines.append(f"{name}: {about}")
+        sizes = {}
+        for size in SIZES:
+            cost = _cost(make(size))
+            sizes[size] = cost
+            lines.append(
+                f"  {size:<6} {cost['parameters'] / 1e6:8.2f} M parameters, "
+                f"{cost['flops_per_image'] / 1e9:9.3f} GFLOPs a training image of 32x32 RGB"
+            )
+        values[name] = {"about": about, "sizes": sizes}
+    return Outcome((*lines, "train one with: limner train RECIPE --data SOURCE --minutes 5"), {"recipes": values})
+
+
+def _cost(recipe: RefineRecipe) -> dict[str, float]:
+    import torch
+
+    from limner.contracts import Condition, ImageSpec, Level
+    from limner.training.costs import counted
+
+    with torch.device("meta"):
+        lesson = recipe.lesson(ImageSpec(3, (32, 32), "RGB"), tuple("0123456789"), 0.5)
+        one = torch.ones(1)
+        forward = counted(
+            lambda: lesson.model.net(torch.zeros(1, 3, 32, 32), Level(one, one), Condition(torch.zeros(1).long()))
+        )
+    parameters = sum(p.numel() for p in lesson.model.net.parameters())
+    return {"parameters": parameters, "flops_per_image": 3 * forward}
+
+
+def train(
+    settings: RefineRecipe, data: DataConfig, out: Path | None, minutes: float | None, images: int | None, began: float
+) -> Outcome:
+    """Train a generator on your pictures."""
+    if not data.source:
+        raise UserError("give the pictures with --data: a folder, a .zip, an .npz, 'mnist', 'builtin:glyphs' …")
+    return _trained(train_run(settings, data, out=out, minutes=minutes, images=images, began=began))
+
+
+def resume(folder: Path) -> Outcome:
+    """Take an interrupted run up again."""
+    return _trained(resume_run(folder))
+
+
+def _trained(result: RunResult) -> Outcome:
+    spent = result.seconds
+    lines = [
+        f"{result.images:,} images in {sum(spent.values()):.0f} s "
+        f"({', '.join(f'{name} {value:.0f} s' for name, value in spent.items())})",
+        *_table(result.measures),
+        f"draw more:  limner sample {result.folder} -n 64 --out grid.png",
+        f"report:     {result.report}",
+    ]
+    values = {
+        "run": str(result.folder),
+        "report": str(result.report),
+        "images": result.images,
+        "seconds": result.seconds,
+        "measures": result.measures,
+    }
+    return Outcome(tuple(lines), values)
+
+
+def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
+    width = max(map(len, rows), default=0)
+    arrows = {"lower": "lower is better", "higher": "higher is better"}
+    out = []
+    for name, row in rows.items():
+        real = "" if row["real"] is None else f", real pictures {row['real']:.3g}"
+        out.append(
+            f"  {name:<{width}}  {row['value']:8.3f}  [{row['low']:.3f}, {row['high']:.3f}]{real} "
+            f"({arrows[row['better']]})"
+        )
+    return out
+
+
+def sample(
+    model: Path,
+    n: int,
+    seed: int,
+    label: str | None,
+    steps: int | None,
+    solver: str | None,
+    guidance: float | None,
+    out: Path,
+    overwrite: bool,
+) -> Outcome:
+    """Draw pictures from a model."""
+    _may_write(out, overwrite)
+    loaded = load(model)
+    if out.suffix and n > _GRID:
+        raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
+    images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance)
+    names = _class_names(loaded, n, label)
+    if out.suffix:
+        save_png(grid(images), out)
+        files = [str(out)]
+    else:
+        files = _write_files(images, names, out)
+    what = f"{len(files):,} files in {out}" if len(files) != 1 else str(out)
+    return Outcome((f"{n:,} pictures: {what}",), {"files": files, "n": n, "seed": seed, "labels": names})
+
+
+def _class_names(model: Model, n: int, label: str | None) -> list[str]:
+    if not model.labels:
+        return []
+    if label is None:
+        return [model.labels[i % len(model.labels)] for i in range(n)]
+    return [label if label in model.labels else model.labels[int(label)]] * n
+
+
+def _may_write(out: Path, overwrite: bool) -> None:
+    if out.suffix and out.suffix.lower() != ".png":
+        raise UserError(f"--out {out.name}: give a .png for a grid, or a folder for single files")
+    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if taken and not overwrite:
+        raise UserError(f"{out} already exists; choose another --out, or add --overwrite")
+
+
+def _write_files(images: npt.NDArray[np.uint8], names: Sequence[str], out: Path) -> list[str]:
+    """One file a picture, in a folder a class where there are classes: a source for ``--data`` again."""
+    files = []
+    for i, image in enumerate(images):
+        folder = out / _safe(names[i]) if names else out
+        path = folder / f"{i:06d}.png"
+        save_png(grid(image[None], scale=1, gap=0), path)
+        files.append(str(path))
+    return files
+
+
+def _safe(name: str) -> str:
+    """A class's name as a folder's: never a path, never hidden, different for upper and lower case."""
+    if name and all(c.islower() or c.isdigit() or c in "-_" for c in name) and name.isascii():
+        return name
+    return "".join(c if c.isascii() and (c.islower() or c.isdigit() or c in "-_") else f"%{ord(c):x}" for c in name)
+
+
+def evaluate(
+    images: str,
+    reference: DataConfig,
+    metrics: tuple[str, ...],
+    extractor: str,
+    n: int | None,
+    seed: int,
+    baseline: bool,
+) -> Outcome:
+    """Judge a model's samples, or a set of pictures, against real ones."""
+    if not reference.source:
+        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
+    real = open_dataset(reference)
+    if _is_model(Path(images)):
+        pictures = draw(load(images), n or _JUDGED, seed=seed)
+    else:
+        given = open_dataset(
+            dataclasses.replace(reference, source=images, size=real.spec.size, mode=_mode(real.spec.mode))
+        )
+        pictures = given.images
+    height, width, channels = real.images.shape[1:]
+    report = judge(
+        pictures,
+        real,
+        extractor=load_extractor(extractor, shape=(height, width, channels)),
+        metrics=metrics or tuple(METRICS),
+        n=n,
+        seed=seed,
+        baseline=baseline,
+        cache=cache_root(None) / "measures",
+        progress=True,
+    )
+    return Outcome((*_report_lines(report), *report.notes), report.to_dict())
+
+
+def _mode(mode: str) -> Any:
+    return mode
+
+
+def _is_model(path: Path) -> bool:
+    return (path / CONFIG).is_file() or (path / "snapshot" / CONFIG).is_file() or (path / "recipe.json").is_file()
+
+
+def _report_lines(report: Report) -> list[str]:
+    rows = {row.name: {k: v for k, v in dataclasses.asdict(row).items() if k != "name"} for row in report.rows()}
+    return [*_table(rows), *(f"  {name}: {row['receipt']}" for name, row in rows.items())]

@@ -1,0 +1,34 @@
+"""``limner demo``: the whole way from pictures to a report, on letters that are drawn on the spot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from limner.commands import Outcome, train
+from limner.data import DataConfig
+from limner.recipes import RUNS, flow
+
+#: Samples judged at the end: enough that the measures mean something, few enough to be quick.
+_JUDGED = 1_000
+
+
+def demo(minutes: float, out: Path | None, began: float) -> Outcome:
+    """Train ``flow`` on ``builtin:glyphs`` for so many minutes, draw, judge, and write the report.
+
+    Args:
+        minutes: of training, set-up included.
+        out: the run's folder; a fresh ``runs/demo`` by default.
+        began: ``time.monotonic()`` at which the clock started.
+    """
+    settings = flow()
+    settings = replace(settings, watch=replace(settings.watch, pictures=62, judge=_JUDGED))
+    return train(settings, DataConfig("builtin:glyphs"), out or _fresh(), minutes, None, began)
+
+
+def _fresh() -> Path:
+    folder, number = RUNS / "demo", 1
+    while folder.exists():
+        number += 1
+        folder = RUNS / f"demo-{number}"
+    return folder

@@ -1,0 +1,73 @@
+"""Muon: momentum whose direction is orthogonalised, for the matrices and convolutions inside a network.
+
+After Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/), with the update's size matched to that of
+AdamW (Liu et al. 2025, *Muon is scalable for LLM training*, section 2.2), so that one rate serves both kinds of
+parameters. A convolution (out, in, kh, kw) is the matrix (out, in kh kw).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Of the quintic iteration that takes singular values to about 1 (Jordan et al. 2024).
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+
+
+def orthogonalized(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Matrices (K, R, C) with their singular values moved to about 1 (0.7 to 1.2), by Newton and Schulz's iteration."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.transpose(1, 2) if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        square = x @ x.transpose(1, 2)
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
+    return x.transpose(1, 2) if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised; decoupled weight decay.
+
+    Args:
+        params: tensors of two or more dimensions.
+        lr: as for AdamW.
+        momentum: of the running mean of gradients.
+        weight_decay: decoupled.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 2e-3, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            self._step_group(group)
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        params = [p for p in group["params"] if p.grad is not None]
+        if not params:
+            return
+        for p in params:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        grads = [p.grad for p in params]
+        momenta = [self.state[p]["momentum"] for p in params]
+        torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(grads, momenta, group["momentum"])
+        # Matrices of one shape go through the iteration together: many small products cost more than few large ones.
+        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, p in enumerate(params):
+            alike[(p.shape[0], p[0].numel())].append(i)
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        for (rows, columns), which in alike.items():
+            stacked = torch.stack([ahead[i].reshape(rows, columns) for i in which])
+            size = 0.2 * max(rows, columns) ** 0.5
+            for i, update in zip(which, orthogonalized(stacked), strict=True):
+                params[i].add_(update.reshape(params[i].shape), alpha=-group["lr"] * size)

@@ -1,0 +1,87 @@
+"""Recipes: one readable function each, from a size to all settings of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from limner.config import from_json
+from limner.data import DataConfig
+from limner.errors import UserError, nearest
+from limner.recipes.edm import edm
+from limner.recipes.flow import flow
+from limner.recipes.refine import RefineRecipe
+from limner.recipes.sizes import SIZES, Size
+from limner.training.config import Budget
+from limner.training.run import RunResult, start
+from limner.training.run import resume as _resume
+
+RECIPES: dict[str, Callable[[Size], RefineRecipe]] = {"flow": flow, "edm": edm}
+#: Where runs go that are given no name.
+RUNS = Path("runs")
+
+__all__ = ["RECIPES", "SIZES", "RefineRecipe", "Size", "edm", "flow", "recipe", "resume", "train"]
+
+
+def recipe(name: str, size: str = "small") -> RefineRecipe:
+    """The settings of a recipe.
+
+    Raises:
+        UserError: an unknown recipe or size.
+    """
+    if name not in RECIPES:
+        raise UserError(f"unknown recipe '{name}'{nearest(name, RECIPES)}")
+    for known in SIZES:
+        if size == known:
+            return RECIPES[name](known)
+    raise UserError(f"unknown size '{size}'{nearest(size, SIZES)}")
+
+
+def train(
+    chosen: RefineRecipe | str,
+    data: DataConfig | str,
+    *,
+    out: Path | str | None = None,
+    minutes: float | None = None,
+    images: int | None = None,
+    cache: Path | None = None,
+    show: bool = True,
+    began: float | None = None,
+) -> RunResult:
+    """Train a generator.
+
+    Args:
+        chosen: a recipe's settings, or its name.
+        data: the pictures' settings, or just their source.
+        out: the run's folder; ``runs/RECIPE-DATA-NUMBER`` by default.
+        minutes, images: the budget, one of them; 5 minutes if neither is given.
+        cache, show, began: see :func:`limner.training.run.start`.
+
+    Raises:
+        UserError: anything the user can put right.
+    """
+    settings = recipe(chosen) if isinstance(chosen, str) else chosen
+    source = DataConfig(data) if isinstance(data, str) else data
+    budget = Budget(5.0) if minutes is None and images is None else Budget(minutes, images)
+    folder = _fresh(settings.recipe, source.source) if out is None else Path(out)
+    return start(settings, source, folder, budget, cache=cache, show=show, began=began)
+
+
+def resume(folder: Path | str, *, cache: Path | None = None, show: bool = True) -> RunResult:
+    """Take an interrupted run up again; see :func:`limner.training.run.resume`."""
+    return _resume(Path(folder), _read, cache=cache, show=show)
+
+
+def _read(name: str, plain: Any) -> RefineRecipe:
+    if name not in RECIPES:
+        raise UserError(f"the run has the recipe '{name}', which this limner does not know{nearest(name, RECIPES)}")
+    return from_json(RefineRecipe, plain, "recipe.json")
+
+
+def _fresh(name: str, source: str) -> Path:
+    word = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(source.split("?")[0]).stem).strip("-")
+    number = 1
+    while (RUNS / f"{name}-{word}-{number}").exists():
+        number += 1
+    return RUNS / f"{name}-{word}-{number}"

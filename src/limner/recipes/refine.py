@@ -1,0 +1,59 @@
+"""The settings of models that refine noise on pixels, whatever they are taught."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import tyro
+
+from limner.contracts import ImageSpec, SampleConfig
+from limner.data import Augment
+from limner.models import UNetConfig
+from limner.objectives import Denoising, DenoisingConfig, OptimizerConfig
+from limner.sampling import evaluations
+from limner.training.config import TrainingConfig, WatchConfig
+from limner.training.job import Lesson
+from limner.training.snapshot import DenoiserConfig
+
+
+@dataclass(frozen=True)
+class RefineRecipe:
+    """A denoiser on pixels.
+
+    Attributes:
+        recipe: its name.
+        net: shape of the network.
+        objective: what the network is taught.
+        optimizer: how its weights move.
+        training: batch, schedule, average, checkpoints.
+        sampling: how samples are drawn from the snapshot by default.
+        watch: what is drawn and measured on the way.
+        augment: how training pictures are varied.
+        conditional: steer by the data's classes, where it has any.
+        seed: of the initial weights, the data's order and all noise.
+    """
+
+    recipe: Annotated[str, tyro.conf.Suppress]
+    net: UNetConfig
+    objective: DenoisingConfig
+    optimizer: OptimizerConfig
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    sampling: SampleConfig = field(default_factory=SampleConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    augment: Augment = field(default_factory=Augment)
+    conditional: bool = True
+    seed: int = 0
+
+    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], sigma_data: float) -> Lesson:
+        guidable = bool(labels) and self.objective.label_dropout > 0
+        sampling = self.sampling if guidable else replace(self.sampling, guidance=1.0)
+        config = DenoiserConfig(self.net, self.objective.preconditioning, sigma_data, spec, labels, sampling)
+        net = config.denoiser()
+        return Lesson(
+            objective=Denoising(net, self.objective, self.optimizer),
+            network="denoiser",
+            model=config.model(net),
+            config=config,
+            evaluations=evaluations(sampling),
+        )

@@ -1,0 +1,94 @@
+"""What a user may choose about the training itself, whatever is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from limner.errors import UserError
+from limner.training.schedules import Cosine, Schedule
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The Trainer's settings.
+
+    Attributes:
+        batch: images of one optimiser step.
+        accumulate: micro-batches that a batch is cut into where memory is short; the gradients are the same.
+        clip: largest norm of an update's gradients; 0 is off.
+        precision: of the networks' arithmetic (weights stay float32). "auto" measures whether bfloat16 pays.
+        schedule: of the learning rate.
+        ema_half_life: in images; None takes ``ema_share`` of the run.
+        ema_share: half-life of the weights' average as a share of the run's images.
+        ema_warm_up: the half-life is at most this share of the images seen so far.
+        checkpoint_seconds: the most work, in seconds, that a kill can cost.
+        keep: how many of the newest checkpoints stay.
+    """
+
+    batch: int = 128
+    accumulate: int = 1
+    clip: float = 1.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    schedule: Schedule = field(default_factory=Cosine)
+    ema_half_life: float | None = None
+    ema_share: float = 0.05
+    ema_warm_up: float = 0.1
+    checkpoint_seconds: float = 30.0
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        _within("training.batch", self.batch, 1, 2**20)
+        _within("training.accumulate", self.accumulate, 1, self.batch)
+        _within("training.clip", self.clip, 0, float("inf"))
+        _within("training.checkpoint-seconds", self.checkpoint_seconds, 0, 3600)
+        _within("training.keep", self.keep, 1, 10_000)
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """What is drawn and measured on the way. None lets the budget decide, so that watching stays a small share of it.
+
+    Attributes:
+        pictures: how many are in a sample grid.
+        grids: how many times grids are drawn before the end.
+        measures: how many times the samples are measured before the end.
+        judge: how many samples are judged at the end; 0 judges none.
+        extractor: what the measures look with; a network takes its weights as "lenet=FILE".
+    """
+
+    pictures: int = 40
+    grids: int | None = None
+    measures: int | None = None
+    judge: int | None = None
+    extractor: str = "wavelets"
+
+    def __post_init__(self) -> None:
+        _within("watch.pictures", self.pictures, 1, 1024)
+        for name in ("grids", "measures", "judge"):
+            value = getattr(self, name)
+            if value is not None:
+                _within(f"watch.{name}", value, 0, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: minutes of wall-clock, or images seen. Exactly one is given."""
+
+    minutes: float | None = None
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.images is None):
+            raise UserError("give the budget as --minutes or as --images, one of them")
+        if self.minutes is not None:
+            _within("minutes", self.minutes, 0.05, 60 * 24 * 365)
+        if self.images is not None:
+            _within("images", self.images, 1, 10**12)
+
+
+def _within(name: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest:
+        raise UserError(f"{name} is {value:g}; give a number from {lowest:g} to {highest:g}")

@@ -1,0 +1,46 @@
+"""The exponential moving average of weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def ema_decay(batch: int, seen: int, half_life: float, warm_up: float) -> float:
+    """The weight that the average keeps in one step.
+
+    Args:
+        batch: images of this step.
+        seen: images seen before it.
+        half_life: in images.
+        warm_up: the half-life is at most this share of the images seen, so that the first weights, which are noise,
+            are soon forgotten (Karras et al. 2022 use 0.05).
+    """
+    return float(0.5 ** (batch / max(min(half_life, warm_up * seen), 1e-6)))
+
+
+class EMA:
+    """Averaged copies of some submodules of ``root``: parameters are averaged, buffers copied.
+
+    Attributes:
+        modules: the averaged copies by the names of the originals.
+    """
+
+    def __init__(self, root: nn.Module, names: Sequence[str]) -> None:
+        originals = {name: root.get_submodule(name) for name in names}
+        self.modules = nn.ModuleDict({name: copy.deepcopy(module) for name, module in originals.items()})
+        self.modules.requires_grad_(False).eval()
+        self._source: list[Tensor] = [p for module in originals.values() for p in module.parameters()]
+        self._target: list[Tensor] = [p for module in self.modules.values() for p in module.parameters()]
+        self._source_buffers = [b for module in originals.values() for b in module.buffers()]
+        self._target_buffers = [b for module in self.modules.values() for b in module.buffers()]
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        if self._target:
+            torch._foreach_lerp_(self._target, self._source, 1 - decay)
+        for target, source in zip(self._target_buffers, self._source_buffers, strict=True):
+            target.copy_(source)

@@ -1,0 +1,61 @@
+"""What the training room asks of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+from torch import nn
+
+from limner.contracts import Denoiser, ImageSpec, Model
+from limner.data import Augment
+from limner.objectives import Objective
+from limner.training.config import TrainingConfig, WatchConfig
+from limner.training.snapshot import DenoiserConfig
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A recipe made ready for certain pictures.
+
+    Attributes:
+        objective: what is trained.
+        network: the submodule of the objective that a snapshot keeps.
+        model: that network, ready to draw with its raw weights.
+        config: rebuilds the model.
+        evaluations: of the network, that one sample takes by default.
+    """
+
+    objective: Objective
+    network: str
+    model: Model
+    config: DenoiserConfig
+    evaluations: int
+
+    def model_of(self, network: nn.Module) -> Model:
+        """The model with another set of weights: a copy of its network."""
+        if not isinstance(network, Denoiser):
+            raise TypeError(f"a {type(network).__name__} is not what this model is made of")
+        return replace(self.model, net=network)
+
+
+class Recipe(Protocol):
+    """A frozen dataclass with all settings of a training."""
+
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def training(self) -> TrainingConfig: ...
+    @property
+    def watch(self) -> WatchConfig: ...
+    @property
+    def augment(self) -> Augment: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def conditional(self) -> bool: ...
+
+    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], sigma_data: float) -> Lesson:
+        """Build the networks, with initial weights from the default generator."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]

@@ -1,0 +1,408 @@
+"""A run: a folder that a recipe and a data set become, started, interrupted, resumed and finished."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from limner import random
+from limner.config import from_json, read_json, to_json
+from limner.contracts import Condition
+from limner.data import DataConfig, Dataset, gather, open_dataset, order
+from limner.data.cache import cache_root
+from limner.errors import UserError
+from limner.files import write_json
+from limner.objectives import Batch
+from limner.training.budget import Plan, plan
+from limner.training.checkpoint import load_checkpoint, save_checkpoint
+from limner.training.config import Budget
+from limner.training.costs import flops_per_image
+from limner.training.job import Lesson, Recipe
+from limner.training.report import write_report
+from limner.training.snapshot import save_snapshot
+from limner.training.tracking import Bar, Tracker
+from limner.training.trainer import Trainer, check_finite
+from limner.training.watching import Watcher, judgeable
+
+VERSION = 1
+RECIPE, DONE, CHECKPOINTS, SNAPSHOT = "recipe.json", "done.json", "checkpoints", "snapshot"
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """A signal asked the run to stop; its state is saved. ``number`` is the signal's."""
+
+    def __init__(self, folder: Path, seen: int, number: int) -> None:
+        super().__init__(f"saved after {seen:,} images; go on with: limner train --resume {folder}")
+        self.number = number
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run is.
+
+    Attributes:
+        folder: of the run; a MODEL for every command.
+        report: the page.
+        images: seen in training.
+        seconds: by part; "drawing" and "judging" after the training are on top of a budget in minutes.
+        measures: rows by name, empty if nothing was judged.
+    """
+
+    folder: Path
+    report: Path
+    images: int
+    seconds: dict[str, float]
+    measures: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """All that is settled before the first image."""
+
+    folder: Path
+    recipe: Recipe
+    dataset: Dataset
+    lesson: Lesson
+    written: dict[str, Any]
+    began: float
+    show: bool
+
+
+def start(
+    recipe: Recipe,
+    data: DataConfig,
+    out: Path,
+    budget: Budget,
+    *,
+    cache: Path | None = None,
+    show: bool = True,
+    began: float | None = None,
+) -> RunResult:
+    """Train a recipe on a data set into a new folder.
+
+    Args:
+        recipe: all settings.
+        data: the pictures.
+        out: the run's folder; it must be new or empty.
+        budget: minutes or images.
+        cache: of decoded pictures and reference statistics.
+        show: draw progress on standard error.
+        began: ``time.monotonic()`` at which the budget's clock started; now by default.
+
+    Raises:
+        UserError: anything the user can put right.
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+    """
+    clock = time.monotonic() if began is None else began
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} already exists; choose another --out, or go on with: limner train --resume {out}")
+    dataset = open_dataset(data, cache=cache, progress=show)
+    written: dict[str, Any] = {
+        "version": VERSION,
+        "recipe": recipe.recipe,
+        "config": to_json(recipe),
+        "source": to_json(replace(data, source=_absolute(data.source))),
+        "budget": to_json(budget),
+        "plan": None,
+        "environment": _environment(),
+        "data": _describe(dataset),
+    }
+    write_json(out / RECIPE, written)
+    write_json(out / "data_report.json", asdict(dataset.report))
+    return _go(_Opened(out, recipe, dataset, _lesson(recipe, dataset), written, clock, show), cache)
+
+
+def resume(
+    folder: Path,
+    read_recipe: Callable[[str, Any], Recipe],
+    *,
+    cache: Path | None = None,
+    show: bool = True,
+) -> RunResult:
+    """Take a run up again where its last checkpoint stands.
+
+    Args:
+        folder: of the run.
+        read_recipe: (name, plain values) to the recipe.
+        cache, show: as for :func:`start`.
+
+    Raises:
+        UserError: there is no run, its files are damaged, or its data has changed.
+        Interrupted: as for :func:`start`.
+    """
+    began = time.monotonic()
+    if not (folder / RECIPE).is_file():
+        raise UserError(f"{folder} is not a run: it has no {RECIPE}")
+    written = read_json(folder / RECIPE)
+    if not isinstance(written, dict) or written.get("version") != VERSION:
+        raise UserError(f"{folder / RECIPE} is damaged or of another version; this limner reads version {VERSION}")
+    recipe = read_recipe(str(written.get("recipe")), written.get("config"))
+    data = from_json(DataConfig, written.get("source"), str(folder / RECIPE))
+    dataset = open_dataset(data, cache=cache, progress=show)
+    if dataset.fingerprint != written["data"]["fingerprint"]:
+        raise UserError(f"the pictures in {data.source} have changed since {folder} began; start a new run with --out")
+    return _go(_Opened(folder, recipe, dataset, _lesson(recipe, dataset), written, began, show), cache)
+
+
+def _go(run: _Opened, cache: Path | None) -> RunResult:
+    budget = from_json(Budget, run.written["budget"], str(run.folder / RECIPE))
+    with _stop_requests() as stop:
+        settled = _plan(run, budget)
+        training = run.recipe.training
+        trainer = Trainer(
+            run.lesson.objective,
+            training,
+            _batches(run),
+            images=settled.images,
+            precision=settled.precision,
+            seed=run.recipe.seed,
+        )
+        trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
+        if run.written.get("sittings", 0):
+            trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
+            _warn_if_changed(run)
+        run.written["sittings"] = run.written.get("sittings", 0) + 1
+        write_json(run.folder / RECIPE, run.written)
+        watcher = Watcher(
+            run.folder,
+            run.dataset,
+            run.recipe.watch.pictures,
+            run.recipe.watch.extractor,
+            run.recipe.seed,
+            cache_root(cache) / "measures",
+        )
+        set_up = time.monotonic() - run.began - settled.seconds_measuring
+        _train(run, trainer, settled, watcher, stop)
+    return _finish(run, trainer, settled, watcher, set_up)
+
+
+def _lesson(recipe: Recipe, dataset: Dataset) -> Lesson:
+    labels = dataset.labels if recipe.conditional and dataset.label is not None else ()
+    # A set of one flat colour has no spread; half of the range keeps the arithmetic sound.
+    with random.scoped(recipe.seed, "init"):
+        return recipe.lesson(dataset.spec, labels, dataset.sigma_data or 0.5)
+
+
+def _plan(run: _Opened, budget: Budget) -> Plan:
+    if run.written["plan"] is not None:
+        return from_json(Plan, run.written["plan"], str(run.folder / RECIPE))
+    settled = plan(
+        budget,
+        run.lesson.objective,
+        run.recipe.training,
+        run.recipe.watch,
+        _batches(run),
+        evaluations=run.lesson.evaluations,
+        started=run.began,
+        seed=run.recipe.seed,
+    )
+    settled = replace(settled, judge=judgeable(run.dataset, settled.judge), measures=settled.measures)
+    run.written["plan"] = to_json(settled)
+    write_json(run.folder / RECIPE, run.written)
+    return settled
+
+
+def _batches(run: _Opened) -> Callable[[int, int], Batch]:
+    dataset, recipe = run.dataset, run.recipe
+    labelled = bool(run.lesson.model.labels)
+
+    def batch(first: int, count: int) -> Batch:
+        samples = torch.arange(first, first + count)
+        which = order(recipe.seed, first, count, len(dataset))
+        images, label = gather(dataset, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
+        return Batch(images, Condition(label if labelled else None), samples)
+
+    return batch
+
+
+def _train(run: _Opened, trainer: Trainer, settled: Plan, watcher: Watcher, stop: list[int]) -> None:
+    """The loop: iterate, and now and then log, draw, measure and save."""
+    training, folder = run.recipe.training, run.folder
+    tracker = Tracker(folder, trainer.progress.seen)
+    grids = _moments(settled.grids, settled.images, trainer.progress.seen)
+    measures = _moments(settled.measures, settled.images, trainer.progress.seen)
+    line_every = max(1, settled.images // 400)
+    last_line, saved, shown = trainer.progress.seen, time.monotonic(), time.monotonic()
+    begun, earlier, resumed_at = time.monotonic(), trainer.progress.seconds, trainer.progress.seen
+    watching = 0.0
+    ema_model = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
+
+    def spent() -> float:
+        return earlier + time.monotonic() - begun
+
+    def save() -> None:
+        trainer.progress = replace(trainer.progress, seconds=spent())
+        save_checkpoint(folder / CHECKPOINTS, trainer.state, trainer.progress, training.keep)
+
+    with Bar(settled.images, trainer.progress.seen, show=run.show) as bar:
+        try:
+            while not trainer.done:
+                logged = trainer.iterate()
+                seen, now = trainer.progress.seen, time.monotonic()
+                if seen - last_line >= line_every or now - shown >= 1 or trainer.done:
+                    values = {name: float(value) for name, value in logged.items()}
+                    check_finite(values, seen)
+                    rate = (seen - resumed_at) / max(now - begun - watching, 1e-9)
+                    bar.update(seen, rate, values.get("loss", next(iter(values.values()))))
+                    shown = now
+                    if seen - last_line >= line_every or trainer.done:
+                        last_line = seen
+                        tracker.scalars(seen, spent(), {**values, "lr": trainer.rate(), "images_per_second": rate})
+                if grids and seen >= grids[0]:
+                    del grids[0]
+                    for name, model in ((f"{seen:012d}", ema_model), (f"{seen:012d}_raw", run.lesson.model)):
+                        tracker.pictures(seen, "raw" if name.endswith("raw") else "ema", watcher.draw_grid(model, name))
+                if measures and seen >= measures[0]:
+                    del measures[0]
+                    rows = watcher.measure(ema_model, min(500, max(settled.judge, 100)))
+                    tracker.measures(seen, spent(), rows)
+                watching += time.monotonic() - now
+                if stop:
+                    save()
+                    raise Interrupted(folder, seen, stop[0])
+                if time.monotonic() - saved >= training.checkpoint_seconds:
+                    check_finite({name: float(value) for name, value in logged.items()}, seen)
+                    save()
+                    saved = time.monotonic()
+            save()
+        finally:
+            tracker.close()
+
+
+def _finish(run: _Opened, trainer: Trainer, settled: Plan, watcher: Watcher, set_up: float) -> RunResult:
+    """Snapshot first: whatever happens afterwards, the model is there."""
+    ema = trainer.state.ema.modules[run.lesson.network]
+    card = _card(run, settled)
+    save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, card)
+    trained = time.monotonic()
+    model = run.lesson.model_of(ema)
+    tracker = Tracker(run.folder, trainer.progress.seen)
+    try:
+        for name, one in (("final", model), ("final_raw", run.lesson.model)):
+            tracker.pictures(settled.images, name, watcher.draw_grid(one, name))
+        drawn = time.monotonic()
+        rows = watcher.judge(model, settled.judge) if settled.judge else {}
+        if rows:
+            tracker.measures(settled.images, trainer.progress.seconds, rows)
+    finally:
+        tracker.close()
+    seconds = {
+        "set-up": set_up,
+        "measuring": settled.seconds_measuring,
+        "training": trainer.progress.seconds,
+        "drawing": drawn - trained,
+        "judging": time.monotonic() - drawn,
+    }
+    write_json(
+        run.folder / DONE,
+        {
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            "images": trainer.progress.seen,
+            "parameters": sum(p.numel() for p in ema.parameters()),
+            "flops_per_image": flops_per_image(trainer),
+            "peak_memory_bytes": _peak_memory(),
+            "interrupted": trainer.progress.interrupted,
+        },
+    )
+    report = write_report(run.folder)
+    return RunResult(run.folder, report, trainer.progress.seen, seconds, rows)
+
+
+def _moments(count: int, images: int, seen: int) -> list[int]:
+    """So many points inside the run, evenly spaced, without those that have passed."""
+    points = [images * (i + 1) // (count + 1) for i in range(count)]
+    return [point for point in points if point > seen]
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """A list that the first SIGINT or SIGTERM fills; a second one stops at once."""
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        restore()
+
+    def restore() -> None:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    try:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            before[one] = signal.signal(one, note)
+    except ValueError:  # not in the main thread: signals are somebody else's
+        before.clear()
+    try:
+        yield caught
+    finally:
+        restore()
+
+
+def _absolute(source: str) -> str:
+    """A run may be resumed from another folder."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
+
+
+def _environment() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "limner": version("limner"),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _warn_if_changed(run: _Opened) -> None:
+    """Bit-for-bit resuming holds on the same machine, thread count and torch."""
+    import sys
+
+    now, then = _environment(), run.written["environment"]
+    changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
+    if changed:
+        print(f"the run began elsewhere ({'; '.join(changed)}): it goes on, not bit for bit", file=sys.stderr)
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "source": dataset.report.source,
+        "pictures": len(dataset),
+        "fingerprint": dataset.fingerprint,
+        "labels": list(dataset.labels),
+        "size": list(dataset.spec.size),
+        "mode": dataset.spec.mode,
+        "summary": dataset.report.summary(),
+    }
+
+
+def _peak_memory() -> int:
+    import resource
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _card(run: _Opened, settled: Plan) -> str:
+    data, source = run.written["data"], run.written["data"]["source"]
+    classes = f"{len(data['labels'])} classes" if run.lesson.model.labels else "no classes"
+    return (
+        f"# {run.recipe.recipe} on {source}\n\n"
+        f"A generator of {data['size'][0]}x{data['size'][1]} {data['mode']} pictures with {classes}, trained by limner "
+        f"{run.written['environment']['limner']} with the recipe `{run.recipe.recipe}`.\n\n"
+        f"- data: {data['summary']}; fingerprint `{data['fingerprint'][:12]}`\n"
+        f"- images seen: {settled.images:,}, precision {settled.precision}, seed {run.recipe.seed}\n\n"
+        f'```python\nimport limner\n\nmodel = limner.load("{run.folder.name}")\n'
+        "pictures = limner.sample(model, 16)\n```\n"
+    )

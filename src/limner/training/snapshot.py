@@ -1,0 +1,91 @@
+"""Snapshots: what sampling, editing and serving load. Weights for use, and enough words to rebuild the model.
+
+A folder: ``config.json``, ``model.safetensors``, ``card.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from limner.codecs import Identity
+from limner.config import from_json, read_json, to_json
+from limner.contracts import ImageSpec, Model, SampleConfig
+from limner.errors import UserError
+from limner.files import write_json, write_text
+from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
+from limner.tensors import fill, load_tensors, save_tensors
+
+VERSION = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """All that rebuilding a denoiser takes.
+
+    Attributes:
+        net: shape of the network.
+        preconditioning: a row of :data:`limner.models.PRECONDITIONINGS`.
+        sigma_data: standard deviation of the training pictures in [-1, 1] units.
+        spec: of the pictures.
+        labels: names of the classes, () for none.
+        sampling: how samples are drawn by default.
+    """
+
+    net: UNetConfig
+    preconditioning: Literal["flow", "edm", "data"]
+    sigma_data: float
+    spec: ImageSpec
+    labels: tuple[str, ...]
+    sampling: SampleConfig
+    kind: Literal["denoiser"] = "denoiser"
+    version: int = VERSION
+
+    def denoiser(self) -> Preconditioned:
+        """The network with fresh weights, drawn from the default generator, in channels_last memory."""
+        raw = UNet(self.net, self.spec, len(self.labels))
+        net = Preconditioned(raw, PRECONDITIONINGS[self.preconditioning], self.sigma_data)
+        channels_last: Preconditioned = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return channels_last
+
+    def model(self, net: Preconditioned) -> Model:
+        return Model(net, Identity(), self.spec, self.labels, self.sampling)
+
+
+def save_snapshot(folder: Path, config: DenoiserConfig, net: nn.Module, card: str) -> None:
+    """Write a snapshot; each file appears whole. The configuration comes last: with it the snapshot is complete."""
+    save_tensors(folder / WEIGHTS, net.state_dict())
+    write_text(folder / CARD, card)
+    write_json(folder / CONFIG, to_json(config))
+
+
+def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
+    """A model from a run or a snapshot folder, ready for ``sample``.
+
+    Raises:
+        UserError: there is no snapshot, or it is damaged, cut off or of another version.
+    """
+    folder = _snapshot_folder(Path(source).expanduser())
+    plain = read_json(folder / CONFIG)
+    if isinstance(plain, dict) and plain.get("version") != VERSION:
+        raise UserError(f"{folder / CONFIG} has version {plain.get('version')}; this limner reads version {VERSION}")
+    config = from_json(DenoiserConfig, plain, str(folder / CONFIG))
+    model = config.model(config.denoiser())
+    fill(model.net, load_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
+    model.net.to(device).requires_grad_(False).eval()
+    return model
+
+
+def _snapshot_folder(path: Path) -> Path:
+    for folder in (path, path / "snapshot"):
+        if (folder / CONFIG).is_file():
+            return folder
+    if (path / "recipe.json").is_file():
+        raise UserError(f"the run {path} has no snapshot yet; finish it with: limner train --resume {path}")
+    what = "has no snapshot in it" if path.exists() else "does not exist"
+    raise UserError(f"{path} {what}; give a run or a snapshot folder")

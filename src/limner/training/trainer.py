@@ -1,0 +1,165 @@
+"""One trainer for every objective: it takes an iteration's updates in turn and knows nothing of what they teach."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from limner import random
+from limner.errors import UserError
+from limner.objectives import Batch, Context, Objective, Update
+from limner.training.checkpoint import Progress, TrainingState
+from limner.training.config import Precision, TrainingConfig
+from limner.training.ema import EMA, ema_decay
+
+Batches = Callable[[int, int], Batch]
+"""(first, count) to the batch at these positions of the run, counted in images seen; a pure function."""
+
+Logs = dict[str, float]
+_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Trainer:
+    """Trains an objective, an iteration at a time.
+
+    Everything it does is a function of (seed, images seen) and the state it holds, so that a run taken up again from a
+    checkpoint goes on as if nothing had happened, bit for bit on the same machine and thread count.
+
+    Args:
+        objective: what is taught.
+        config: the training's settings.
+        batches: where fresh data comes from.
+        images: the run's length, which the schedule and the average fit.
+        precision: of the arithmetic.
+        seed: of every draw.
+
+    Attributes:
+        state: what changes; checkpoints hold it.
+        progress: where the run stands.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        config: TrainingConfig,
+        batches: Batches,
+        *,
+        images: int,
+        precision: Precision,
+        seed: int,
+    ) -> None:
+        self.objective = objective.train()
+        self.config = config
+        self.batches = batches
+        self.images = images
+        self.seed = seed
+        self.updates = objective.updates()
+        self.state = TrainingState(objective, EMA(objective, objective.ema), objective.optimizers())
+        self.progress = Progress()
+        self._dtype = _DTYPES[precision]
+        self._half_life = config.ema_half_life or config.ema_share * images
+        self._rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.state.optimizers.items()}
+        self._trained = {u.name: _parameters(objective, u.params) for u in self.updates}
+        self._fresh = max(u.repeat for u in self.updates)
+        self._several = len({u.params for u in self.updates}) > 1
+        self.device = next(objective.parameters()).device
+
+    @property
+    def done(self) -> bool:
+        return self.progress.seen >= self.images
+
+    def iterate(self) -> dict[str, Tensor]:
+        """All updates of one iteration. What they logged, still tensors, so that nothing waits for the device."""
+        seen, batch = self.progress.seen, self.config.batch
+        share = seen / self.images
+        # The rate of a step is that at its end: the first is above zero, the last is the schedule's last.
+        self._set_rates(min(1.0, (seen + batch * self._fresh / 2) / self.images))
+        fresh = [self.batches(seen + i * batch, batch) for i in range(self._fresh)]
+        shared: dict[str, Tensor] = {}
+        logged: dict[str, Tensor] = {}
+        for update in self.updates:
+            if self.progress.iteration % update.every:
+                continue
+            for data in fresh[: update.repeat]:
+                logged |= self._take(update, data, share, shared)
+        self.state.ema.update(ema_decay(batch, seen, self._half_life, self.config.ema_warm_up))
+        self.progress = Progress(
+            seen + batch * self._fresh,
+            self.progress.iteration + 1,
+            self.progress.seconds,
+            self.progress.interrupted,
+        )
+        return logged
+
+    def rate(self) -> float:
+        """The learning rate now, of the first optimiser's first group."""
+        first = next(iter(self.state.optimizers.values()))
+        return float(first.param_groups[0]["lr"])
+
+    def _take(self, update: Update, data: Batch, share: float, shared: dict[str, Tensor]) -> dict[str, Tensor]:
+        trained = self._trained[update.name]
+        if self._several:
+            self.objective.requires_grad_(False)
+            for parameter in trained:
+                parameter.requires_grad_(True)
+        logged: dict[str, Tensor] = {}
+        with random.scoped(self.seed, update.name, int(data.samples[0])):
+            for part in _cut(len(data.samples), self.config.accumulate):
+                piece = data.index(part)
+                weight = len(piece.samples) / len(data.samples)
+                context = Context(self.seed, piece.samples, update.name, share, shared)
+                with self._autocast():
+                    losses = update.loss(piece, context)
+                (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
+                for name, value in losses.items():
+                    logged[name] = logged.get(name, 0) + value.detach() * weight
+        if self.config.clip:
+            logged["gradient_norm"] = nn.utils.clip_grad_norm_(trained, self.config.clip, foreach=True)
+        for name in update.optimizers:
+            self.state.optimizers[name].step()
+            self.state.optimizers[name].zero_grad(set_to_none=True)
+        if update.after is not None:
+            update.after(Context(self.seed, data.samples, update.name, share, shared))
+        if not self._several:
+            return logged
+        return {f"{update.name}/{name}": value for name, value in logged.items()}
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self._dtype)
+
+    def _set_rates(self, progress: float) -> None:
+        factor = self.config.schedule(progress)
+        for name, optimizer in self.state.optimizers.items():
+            for group, rate in zip(optimizer.param_groups, self._rates[name], strict=True):
+                group["lr"] = rate * factor
+
+
+def check_finite(logs: Logs, seen: int) -> None:
+    """Stop before a poisoned state is kept.
+
+    Raises:
+        UserError: something logged is not a number.
+    """
+    for name, value in logs.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"{name} is {value} after {seen:,} images; the last checkpoint is sound: "
+                "train again with a lower --optimizer.lr or --training.precision float32"
+            )
+
+
+def _parameters(objective: Objective, names: tuple[str, ...]) -> list[nn.Parameter]:
+    return [p for name in names for p in objective.get_submodule(name).parameters()]
+
+
+def _cut(count: int, parts: int) -> list[slice]:
+    """Consecutive slices of as even sizes as can be."""
+    edges = [count * i // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]

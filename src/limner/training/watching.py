@@ -1,0 +1,149 @@
+"""What is drawn and judged while a run goes on, and at its end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from limner.contracts import Model
+from limner.data import Dataset
+from limner.features import extract, load_extractor
+from limner.files import write_json, write_whole
+from limner.metrics import Report, evaluate
+from limner.metrics.distances import Points, nearest
+from limner.metrics.evaluate import FEWEST
+from limner.sampling import sample
+from limner.training.grids import grid, save_png
+
+#: Reference pictures of the measures that compare every pair, and of the search for copies.
+_REFERENCE, _COPIES = 10_000, 100_000
+#: Samples in the report's table of neighbours, and training pictures beside each.
+_SHOWN, _BESIDE = 12, 4
+#: Judged samples are numbered from here: those of the grids are other pictures.
+JUDGED_SEED = 1_000_003
+MEASURES, NEIGHBOURS = "measures.json", "neighbours.npz"
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Draws and judges.
+
+    Attributes:
+        folder: of the run.
+        dataset: the training pictures.
+        pictures: how many are in a grid.
+        extractor: what the measures look with.
+        seed: of the run.
+        cache: folder of reference statistics.
+    """
+
+    folder: Path
+    dataset: Dataset
+    pictures: int
+    extractor: str
+    seed: int
+    cache: Path | None
+
+    def draw_grid(self, model: Model, name: str) -> npt.NDArray[np.uint8]:
+        """Draw the pictures of the run's fixed seeds into ``samples/NAME.png``; returns the grid (H, W, C)."""
+        count = self.pictures
+        if model.labels and len(model.labels) < count:
+            count -= count % len(model.labels)  # whole rows of classes
+        images = sample(model, count, seed=self.seed)
+        columns = len(model.labels) if 5 <= len(model.labels) <= 16 else math.ceil(math.sqrt(count * 1.6))
+        picture = grid(images, columns=min(columns, count))
+        save_png(picture, self.folder / "samples" / f"{name}.png")
+        shown = np.asarray(picture)
+        return shown[..., None] if shown.ndim == 2 else shown
+
+    def measure(self, model: Model, count: int) -> dict[str, dict[str, Any]]:
+        """A few measures of ``count`` samples, by the name that carries the protocol."""
+        images = sample(model, count, seed=self.seed + JUDGED_SEED)
+        return _by_name(self._evaluate(images, ("fd", "precision", "recall", "coverage"), 2_000, baseline=False))
+
+    def judge(self, model: Model, count: int) -> dict[str, dict[str, Any]]:
+        """All measures of ``count`` samples, and what real held-out pictures score, into ``measures.json``."""
+        images = sample(model, count, seed=self.seed + JUDGED_SEED)
+        overlap = ("fd", "kid", "precision", "recall", "density", "coverage")
+        compared = self._evaluate(images, overlap, _REFERENCE, baseline=True)
+        copied = self._evaluate(images, ("originality",), _COPIES, baseline=True)
+        rows = _by_name(compared) | _by_name(copied)
+        content = compared.to_dict()
+        content["scores"] |= copied.to_dict()["scores"]
+        content["baseline"] |= copied.to_dict()["baseline"]
+        content["near_copies"] = copied.to_dict().get("near_copies", [])
+        content["rows"] = [{"name": name, **row} for name, row in rows.items()]
+        write_json(self.folder / MEASURES, content)
+        self._neighbours(images)
+        return rows
+
+    def _evaluate(
+        self, images: npt.NDArray[np.uint8], metrics: tuple[str, ...], most: int, *, baseline: bool
+    ) -> Report:
+        height, width, channels = self.dataset.images.shape[1:]
+        return evaluate(
+            images,
+            _thinned(self.dataset, most),
+            extractor=load_extractor(self.extractor, shape=(height, width, channels)),
+            metrics=metrics,
+            seed=self.seed,
+            baseline=baseline,
+            cache=self.cache,
+        )
+
+    def _neighbours(self, images: npt.NDArray[np.uint8]) -> None:
+        """The training pictures nearest to a few samples, for the report."""
+        height, width, channels = images.shape[1:]
+        pixels = load_extractor("pixels", shape=(height, width, channels))
+        shown = images[:: max(1, len(images) // _SHOWN)][:_SHOWN]
+        training = _thinned(self.dataset, _COPIES)
+        points = Points.of(torch.from_numpy(extract(pixels, training.images)), dtype=torch.float32)
+        queries = Points.of(torch.from_numpy(extract(pixels, shown)), points.origin, torch.float32)
+        many = min(50, len(points))
+        distance, index = nearest(queries, points, many)
+        near = distance[:, 0] < 0.5 * distance.mean(dim=1)
+        beside = index[:, :_BESIDE].numpy()
+        content = {
+            "samples": shown,
+            "nearest": training.images[beside.reshape(-1)].reshape(*beside.shape, *images.shape[1:]),
+            "distance": distance[:, :_BESIDE].numpy(),
+            "near": near.numpy(),
+        }
+        write_whole(self.folder / NEIGHBOURS, lambda path: _save_arrays(path, content))
+
+
+def judgeable(dataset: Dataset, count: int) -> int:
+    """How many samples can be judged against this set: none if either is too few."""
+    return count if count >= FEWEST and len(dataset) >= 2 * FEWEST else 0
+
+
+def _thinned(dataset: Dataset, most: int) -> Dataset:
+    """At most so many pictures, evenly spaced: sources are often sorted by class."""
+    if len(dataset) <= most:
+        return dataset
+    return dataset.subset(np.arange(0, len(dataset), math.ceil(len(dataset) / most)))
+
+
+def _by_name(report: Report) -> dict[str, dict[str, Any]]:
+    return {
+        row.name: {
+            "value": row.value,
+            "low": row.low,
+            "high": row.high,
+            "real": row.real,
+            "better": row.better,
+            "receipt": row.receipt,
+        }
+        for row in report.rows()
+    }
+
+
+def _save_arrays(path: Path, content: dict[str, npt.NDArray[Any]]) -> None:
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **content)  # type: ignore[arg-type]
