@@ -99,7 +99,7 @@ class Sample:
     """
 
     model: Positional[Path]
-    n: int = 64
+    n: Annotated[int, arg(aliases=["-n"])] = 64
     seed: int = 0
     label: str | None = None
     steps: int | None = None
@@ -142,7 +142,7 @@ class Evaluate:
     reference: DataConfig = DataConfig("")  # noqa: RUF009 - frozen
     metrics: tuple[str, ...] = ()
     extractor: str = "wavelets"
-    n: int | None = None
+    n: Annotated[int | None, arg(aliases=["-n"])] = None
     seed: int = 0
     baseline: bool = True
     json: bool = False
@@ -291,7 +291,7 @@ def _parse(kind: type[T], name: str, args: list[str], default: T | None) -> T:
     if unknown:
         known = [f"--{path}" for path in _paths(parsed)]
         word = unknown[0].split("=")[0]
-        raise UserError(f"unknown option '{word}'{nearest(word, known)}; limner {name} --help lists all")
+        raise UserError(f"unknown option '{word}'{nearest(word, known)} (limner {name} --help lists all)")
     command: T = parsed
     return command
 

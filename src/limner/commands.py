@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from limner.contracts import Model
+from limner.contracts import Condition, ImageSpec, Level, Model
 from limner.data import DataConfig, open_dataset
 from limner.data.cache import cache_root
 from limner.errors import UserError
@@ -22,6 +22,7 @@ from limner.recipes import RECIPES, SIZES, RefineRecipe
 from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
 from limner.sampling import sample as draw
+from limner.training.costs import counted
 from limner.training.grids import grid, save_png
 from limner.training.run import RunResult
 from limner.training.snapshot import CONFIG, load
@@ -61,17 +62,13 @@ def recipes() -> Outcome:
 def _cost(recipe: RefineRecipe) -> dict[str, float]:
     import torch
 
-    from limner.contracts import Condition, ImageSpec, Level
-    from limner.training.costs import counted
-
-    with torch.device("meta"):
-        lesson = recipe.lesson(ImageSpec(3, (32, 32), "RGB"), tuple("0123456789"), 0.5)
-        one = torch.ones(1)
-        forward = counted(
-            lambda: lesson.model.net(torch.zeros(1, 3, 32, 32), Level(one, one), Condition(torch.zeros(1).long()))
-        )
-    parameters = sum(p.numel() for p in lesson.model.net.parameters())
-    return {"parameters": parameters, "flops_per_image": 3 * forward}
+    spec = ImageSpec(3, (32, 32), "RGB")
+    lesson = recipe.lesson(spec, tuple("0123456789"), 0.5)
+    net = lesson.model.net.to("meta")
+    with torch.device("meta"):  # shapes are enough to count
+        x, at, cond = torch.zeros(1, *spec.shape), Level(torch.ones(1), torch.ones(1)), Condition(torch.zeros(1).long())
+    parameters = sum(p.numel() for p in net.parameters())
+    return {"parameters": parameters, "flops_per_image": 3 * counted(lambda: net(x, at, cond))}
 
 
 def train(

@@ -104,9 +104,9 @@ def evaluations(config: SampleConfig) -> int:
     if config.guidance == 1:
         return once
     at = discretization(config).levels(config.steps)
-    time = (at.sigma / (at.alpha + at.sigma))[:-1]
-    guided = ((time >= config.guidance_from) & (time <= config.guidance_to)).float().mean()
-    return round(once * (1 + float(guided)))
+    times = (at.sigma / (at.alpha + at.sigma))[:-1].tolist()
+    guided = sum(config.guidance_from <= time <= config.guidance_to for time in times)
+    return round(once * (1 + guided / len(times)))
 
 
 def draw(

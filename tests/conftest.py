@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded sets and reference statistics of tests never meet those of the user."""
+    monkeypatch.setenv("LIMNER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 grey pictures of 11x13 in two classes, bars that lie and bars that stand, as an .npz."""
+    rng = np.random.default_rng(7)
+    images = rng.integers(0, 40, (96, 13, 11, 1), dtype=np.uint8)
+    label = np.arange(96) % 2
+    for image, lies in zip(images, label, strict=True):
+        at = rng.integers(2, 9)
+        if lies:
+            image[at : at + 2] = 230
+        else:
+            image[:, at : at + 2] = 230
+    path = tmp_path_factory.mktemp("bars") / "bars.npz"
+    np.savez(path, images=images, labels=label)
+    return path

@@ -1,0 +1,128 @@
+"""One test for all recipes: whatever is added to RECIPES is held to the same promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import limner
+from limner.config import from_json, to_json
+from limner.recipes import RECIPES, RefineRecipe, recipe, resume, train
+from limner.tensors import load_tensors
+from limner.training.checkpoint import checkpoints
+from limner.training.snapshot import load
+
+IMAGES, BATCH = 160, 16
+
+
+def small(name: str, **training: object) -> RefineRecipe:
+    """The recipe on a network that trains in seconds, with a dropout, whose noise resuming must repeat too."""
+    chosen = recipe(name, "tiny")
+    return dataclasses.replace(
+        chosen,
+        net=dataclasses.replace(chosen.net, width=16, multipliers=(1, 2), attention=(1,), dropout=0.1),
+        training=dataclasses.replace(
+            chosen.training, batch=BATCH, precision="float32", **{"checkpoint_seconds": 0.0, "keep": 1000} | training
+        ),
+        watch=dataclasses.replace(chosen.watch, grids=1, measures=0, judge=40, pictures=8),
+        sampling=dataclasses.replace(chosen.sampling, steps=4),
+    )
+
+
+@pytest.fixture(scope="module", params=sorted(RECIPES))
+def run(request: pytest.FixtureRequest, bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed, with a checkpoint at every iteration."""
+    out = tmp_path_factory.mktemp(request.param) / "run"
+    train(small(request.param), str(bars), out=out, images=IMAGES, show=False)
+    return out
+
+
+def test_a_run_has_all_its_parts(run: Path) -> None:
+    for part in (
+        "recipe.json",
+        "snapshot/config.json",
+        "snapshot/model.safetensors",
+        "snapshot/card.md",
+        "metrics.jsonl",
+        "report.html",
+        "measures.json",
+        "neighbours.npz",
+        "samples/final.png",
+        "tensorboard",
+        "data_report.json",
+        "done.json",
+    ):
+        assert (run / part).exists(), part
+    assert not list(run.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4, 9])
+def test_resumed_equals_undisturbed_bit_for_bit(run: Path, tmp_path: Path, kept: int) -> None:
+    """A kill leaves the checkpoints so far, and perhaps half of the next: that is what the resumed run finds."""
+    broken = tmp_path / "run"
+    shutil.copytree(run, broken)
+    shutil.rmtree(broken / "snapshot")
+    (broken / "done.json").unlink()
+    for path in checkpoints(broken / "checkpoints")[kept:]:
+        path.unlink()
+    (broken / "checkpoints" / ".000000009999.safetensors.1.tmp").write_bytes(b"half")
+    with open(broken / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"images": 99, "lo')
+    resume(broken, show=False)
+    last, again = (checkpoints(one / "checkpoints")[-1] for one in (run, broken))
+    assert last.name == again.name == f"{IMAGES:012d}.safetensors"
+    expected, found = load_tensors(last)[0], load_tensors(again)[0]
+    assert expected.keys() == found.keys()
+    assert {name.split(".")[0] for name in found} == {"objective", "ema", "optimizer"}
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+    assert (run / "snapshot/model.safetensors").read_bytes() == (broken / "snapshot/model.safetensors").read_bytes()
+    assert (run / "samples/final.png").read_bytes() == (broken / "samples/final.png").read_bytes()
+
+
+def test_micro_batches_give_the_same_weights(run: Path, bars: Path, tmp_path: Path) -> None:
+    """Without dropout, whose noise is drawn a batch at a time, cutting a batch only changes the order of sums."""
+    name = run.parent.name.rstrip("0123456789")
+    ends = []
+    for parts in (1, 3):
+        settings = small(name, accumulate=parts, checkpoint_seconds=60.0)
+        settings = dataclasses.replace(settings, net=dataclasses.replace(settings.net, dropout=0.0))
+        out = tmp_path / str(parts)
+        train(settings, str(bars), out=out, images=2 * BATCH, show=False)
+        ends.append(load_tensors(checkpoints(out / "checkpoints")[-1])[0])
+    for key, value in ends[0].items():
+        if key.startswith("objective."):
+            torch.testing.assert_close(ends[1][key], value, rtol=0, atol=2e-3)
+
+
+def test_the_snapshot_draws_by_seed_whatever_the_batch(run: Path) -> None:
+    model = load(run)
+    whole = limner.sample(model, 9, seed=2**41 + 3)
+    for batch in (1, 7, 64):
+        drawn = limner.sampling.sample(model, 9, seed=2**41 + 3, batch=batch)
+        assert np.abs(drawn.astype(int) - whole.astype(int)).max() <= 1
+    assert not np.array_equal(whole, limner.sample(model, 9, seed=3))
+    assert whole.shape == (9, 13, 11, 1)
+    assert model.labels == ("0", "1")
+
+
+def test_settings_survive_json(run: Path) -> None:
+    settings = small(run.parent.name.rstrip("0123456789"))
+    assert from_json(RefineRecipe, to_json(settings), "here") == settings
+
+
+def test_without_labels(run: Path, bars: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(small(run.parent.name.rstrip("0123456789")), conditional=False)
+    train(settings, str(bars), out=tmp_path / "run", images=BATCH, show=False)
+    model = load(tmp_path / "run")
+    assert model.labels == ()
+    assert limner.sample(model, 2).shape == (2, 13, 11, 1)
+    with pytest.raises(limner.UserError, match="without labels"):
+        limner.sample(model, 2, label=0)
+    with pytest.raises(limner.UserError, match="without labels"):
+        limner.sample(model, 2, guidance=2.0)

@@ -1,0 +1,139 @@
+"""Signals, kills, full disks and damaged files: nothing is lost, and one line says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from limner.errors import UserError
+from limner.recipes import resume
+from limner.tensors import load_tensors
+from limner.training.checkpoint import checkpoints
+from limner.training.snapshot import load
+
+SETTINGS = [
+    "--net.width=16",
+    "--training.batch=16",
+    "--training.precision=float32",
+    "--watch.judge=0",
+    "--watch.grids=0",
+    "--sampling.steps=2",
+]
+
+
+def limner(*args: object, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "limner.cli", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def end(run: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(checkpoints(run / "checkpoints")[-1])[0]
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], pattern: str) -> None:
+    deadline = time.monotonic() + 60
+    while not list(path.glob(pattern)):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_costs_nothing(bars: Path, tmp_path: Path, number: signal.Signals) -> None:
+    common = ["train", "flow", "--data", bars, *SETTINGS, "--images", 3200, "--training.checkpoint-seconds", 0.05]
+    whole = limner(*common, "--out", tmp_path / "whole")
+    assert whole.wait(120) == 0, whole.communicate()[1]
+    process = limner(*common, "--out", tmp_path / "run")
+    wait_for(tmp_path / "run" / "checkpoints", process, "0*.safetensors")
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number
+        assert f"limner train --resume {tmp_path / 'run'}" in told
+        assert "Traceback" not in told
+    stood = int(checkpoints(tmp_path / "run" / "checkpoints")[-1].stem)
+    assert 0 < stood < 3200
+    resume(tmp_path / "run", show=False)
+    expected, found = end(tmp_path / "whole"), end(tmp_path / "run")
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert json.loads((tmp_path / "run" / "done.json").read_text())["interrupted"] == 1
+
+
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(bars: Path, tmp_path: Path) -> None:
+    """A limit on file size stands in for the disk's end: the kernel refuses the bytes in the same place."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    process = limner(
+        "train", "flow", "--data", bars, *SETTINGS, "--images", 320, "--out", tmp_path / "run", preexec_fn=limit
+    )
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2, told
+    assert "Traceback" not in told
+    assert "cannot be written" in told or "disk is full" in told
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+    resume(tmp_path / "run", show=False)
+    assert load(tmp_path / "run").labels == ("0", "1")
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="nothing here refuses root a write")
+def test_a_device_without_space() -> None:
+    from limner.files import write_whole
+
+    def fill(path: Path) -> None:
+        with open("/dev/full", "w") as file:
+            file.write("x" * 100_000)
+
+    with pytest.raises(UserError, match="disk is full"):
+        write_whole(Path("/tmp/limner-never-there"), fill)
+
+
+def test_damaged_checkpoints_and_snapshots(bars: Path, tmp_path: Path) -> None:
+    process = limner("train", "flow", "--data", bars, *SETTINGS, "--images", 320, "--out", tmp_path / "run",
+                     "--training.checkpoint-seconds", 0)  # fmt: skip
+    assert process.wait(120) == 0, process.communicate()[1]
+    older, newest = checkpoints(tmp_path / "run" / "checkpoints")
+    whole = end(tmp_path / "run")
+    newest.write_bytes(newest.read_bytes()[:1000])
+    resume(tmp_path / "run", show=False)  # from the older one
+    assert all(torch.equal(value, end(tmp_path / "run")[name]) for name, value in whole.items())
+
+    weights = tmp_path / "run" / "snapshot" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged or cut off"):
+        load(tmp_path / "run")
+    config = tmp_path / "run" / "snapshot" / "config.json"
+    config.write_text(config.read_text()[:40])
+    with pytest.raises(UserError, match="damaged"):
+        load(tmp_path / "run")
+
+    for path in checkpoints(tmp_path / "run" / "checkpoints"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="damaged or cut off"):
+        resume(tmp_path / "run", show=False)
+    assert older.exists()
+
+
+def test_changed_pictures_are_noticed(bars: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    source = tmp_path / "set.npz"
+    source.write_bytes(bars.read_bytes())
+    process = limner("train", "flow", "--data", source, *SETTINGS, "--images", 16, "--out", tmp_path / "run")
+    assert process.wait(120) == 0, process.communicate()[1]
+    np.savez(source, images=np.zeros((50, 13, 11, 1), np.uint8) + np.arange(50, dtype=np.uint8)[:, None, None, None])
+    with pytest.raises(UserError, match="have changed"):
+        resume(tmp_path / "run", show=False)

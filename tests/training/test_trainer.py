@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from limner import random
+from limner.contracts import Condition
+from limner.errors import UserError
+from limner.objectives import AdamWConfig, Batch, Context, Losses, Objective, Optimizers, Update
+from limner.training.budget import Plan, plan
+from limner.training.config import Budget, TrainingConfig, WatchConfig
+from limner.training.ema import EMA, ema_decay
+from limner.training.schedules import Constant, Cooldown, Cosine
+from limner.training.trainer import Trainer, check_finite
+
+
+def batches(first: int, count: int) -> Batch:
+    """Every picture holds its own place in the run."""
+    samples = torch.arange(first, first + count)
+    return Batch(samples.float().reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2).clone(), Condition(), samples)
+
+
+class Line(Objective):
+    """Fits w so that w x = 3 x: gradient descent on a parabola, solvable by hand."""
+
+    ema = ("net",)
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__()
+        self.net = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.net.weight)
+        self.lr = lr
+
+    def optimizers(self) -> Optimizers:
+        return {"sgd": torch.optim.SGD(self.net.parameters(), lr=self.lr)}
+
+    def updates(self) -> list[Update]:
+        return [Update("fit", ("sgd",), ("net",), self.loss)]
+
+    def loss(self, batch: Batch, context: Context) -> Losses:
+        x = batch.images[:, 0, 0, :1] / 100
+        return {"loss": (self.net(x) - 3 * x).square().mean()}
+
+
+def trainer(objective: Objective, images: int = 640, **settings: object) -> Trainer:
+    config = TrainingConfig(**({"batch": 16, "clip": 0.0, "schedule": Constant(warm_up=0.0)} | settings))  # type: ignore[arg-type]
+    return Trainer(objective, config, batches, images=images, precision="float32", seed=1)
+
+
+def test_gradient_descent_by_hand() -> None:
+    run, w, mean = trainer(Line(lr=0.5)), 0.0, 0.0
+    for i in range(5):
+        run.iterate()
+        x = [(16 * i + j) / 100 for j in range(16)]
+        w -= 0.5 * sum(2 * (w - 3) * v * v for v in x) / 16
+        mean += (1 - ema_decay(16, 16 * i, 0.05 * 640, 0.1)) * (w - mean)
+    assert run.progress.seen == 80
+    assert run.progress.iteration == 5
+    assert float(run.objective.net.weight) == pytest.approx(w, rel=1e-5)
+    assert float(run.state.ema.modules["net"].weight) == pytest.approx(mean, rel=1e-5)
+
+
+@given(st.integers(1, 16))
+def test_accumulation_changes_nothing(parts: int) -> None:
+    whole, cut = trainer(Line()), trainer(Line(), accumulate=parts)
+    for _ in range(3):
+        logged, other = whole.iterate(), cut.iterate()
+    assert float(cut.objective.net.weight) == pytest.approx(float(whole.objective.net.weight), rel=1e-5)
+    assert float(other["loss"]) == pytest.approx(float(logged["loss"]), rel=1e-5)
+
+
+def test_clipping_bounds_the_step() -> None:
+    run = trainer(Line(lr=1.0), clip=1e-3)
+    run.iterate()
+    assert float(run.objective.net.weight.abs()) == pytest.approx(1e-3, rel=1e-4)
+
+
+class Players(Objective):
+    """Two players that write down what they were given."""
+
+    ema = ("generator",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator, self.critic = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.calls: list[tuple[str, int, bool, bool]] = []
+        self.after: list[str] = []
+
+    def optimizers(self) -> Optimizers:
+        return {
+            name: torch.optim.SGD(self.get_submodule(name).parameters(), lr=0.1) for name in ("generator", "critic")
+        }
+
+    def updates(self) -> list[Update]:
+        return [
+            Update("critic", ("critic",), ("critic",), self._loss("critic"), repeat=3, after=self._after),
+            Update("generator", ("generator",), ("generator",), self._loss("generator")),
+            Update("r1", ("critic",), ("critic",), self._loss("r1"), every=2),
+        ]
+
+    def _after(self, context: Context) -> None:
+        self.after.append(context.update)
+
+    def _loss(self, name: str) -> Callable[[Batch, Context], Losses]:
+        def loss(batch: Batch, context: Context) -> Losses:
+            trains = [p.requires_grad for p in (self.generator.weight, self.critic.weight)]
+            self.calls.append((name, int(batch.samples[0]), trains[0], trains[1]))
+            value: Tensor = self.critic(self.generator(batch.images[:, 0, 0, :1])).mean()
+            return {"loss": value}
+
+        return loss
+
+
+def test_players_take_turns_with_fresh_data_and_the_others_frozen() -> None:
+    objective = Players()
+    run = trainer(objective)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    logged = run.iterate()
+    run.iterate()
+    assert objective.calls == [
+        ("critic", 0, False, True),
+        ("critic", 16, False, True),
+        ("critic", 32, False, True),
+        ("generator", 0, True, False),
+        ("r1", 0, False, True),
+        ("critic", 48, False, True),
+        ("critic", 64, False, True),
+        ("critic", 80, False, True),
+        ("generator", 48, True, False),
+    ]
+    assert objective.after == ["critic"] * 6
+    assert run.progress.seen == 96
+    assert set(logged) == {"critic/loss", "generator/loss", "r1/loss"}
+    assert all(not torch.equal(before[name], value) for name, value in objective.state_dict().items())
+
+
+class Noisy(Line):
+    """Uses the default generator, as dropout does."""
+
+    def loss(self, batch: Batch, context: Context) -> Losses:
+        self.drawn = torch.rand(3)
+        return super().loss(batch, context)
+
+
+def test_default_randomness_is_keyed_and_left_as_it_was() -> None:
+    drawn = []
+    for disturb in (False, True):
+        objective = Noisy()
+        run = trainer(objective)
+        for _ in range(3):
+            if disturb:
+                torch.rand(5)
+            state = torch.get_rng_state()
+            run.iterate()
+            assert torch.equal(state, torch.get_rng_state())
+        drawn.append(objective.drawn)
+    assert torch.equal(*drawn)
+    with random.scoped(1, "a"):
+        a = torch.rand(4)
+    with random.scoped(1, "b"):
+        b = torch.rand(4)
+    with random.scoped(1, "a"):
+        assert torch.equal(a, torch.rand(4))
+    assert not torch.equal(a, b)
+
+
+def test_schedules_at_their_corners() -> None:
+    cosine, cool, constant = Cosine(warm_up=0.1), Cooldown(warm_up=0.1, cool_down=0.4), Constant(warm_up=0.1)
+    assert [cosine(p) for p in (0.0, 0.1, 0.55, 1.0)] == pytest.approx([0, 1, 0.5, 0])
+    assert [cool(p) for p in (0.0, 0.05, 0.1, 0.6, 0.8, 1.0)] == pytest.approx([0, 0.5, 1, 1, 0.5, 0])
+    assert [constant(p) for p in (0.0, 0.05, 0.1, 1.0)] == pytest.approx([0, 0.5, 1, 1])
+
+
+@given(
+    st.floats(0, 1), st.sampled_from([Cosine(), Cooldown(), Constant(), Cooldown(cool_down=0.0), Cosine(warm_up=0.0)])
+)
+def test_factors_stay_between_zero_and_one(progress: float, schedule: Callable[[float], float]) -> None:
+    assert 0 <= schedule(progress) <= 1
+
+
+def test_the_average_forgets_its_start_and_halves_in_its_half_life() -> None:
+    assert ema_decay(16, 0, 1000, 0.1) == 0
+    assert ema_decay(1000, 10**9, 1000, 0.1) == pytest.approx(0.5)
+    assert math.prod(ema_decay(10, 10**9, 1000, 0.1) for _ in range(100)) == pytest.approx(0.5)
+
+
+def test_the_average_copies_buffers() -> None:
+    root = nn.Module()
+    root.net = nn.BatchNorm1d(2)
+    ema = EMA(root, ("net",))
+    root.net.running_mean.fill_(3.0)
+    root.net.num_batches_tracked.fill_(7)
+    ema.update(0.9)
+    assert torch.equal(ema.modules["net"].running_mean, root.net.running_mean)
+    assert int(ema.modules["net"].num_batches_tracked) == 7
+
+
+def test_what_is_not_a_number_stops_the_run() -> None:
+    check_finite({"loss": 1.0}, 10)
+    with pytest.raises(UserError, match="loss is nan after 10 images; the last checkpoint is sound"):
+        check_finite({"loss": math.nan}, 10)
+
+
+class Clock:
+    """Time that passes by a fixed amount at every look."""
+
+    def __init__(self, tick: float) -> None:
+        self.now, self.tick = 0.0, tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
+
+
+def planned(budget: Budget, clock: Callable[[], float], **watch: int) -> Plan:
+    config = TrainingConfig(batch=16, precision="float32")
+    return plan(
+        budget,
+        Line(),
+        config,
+        WatchConfig(**watch),  # type: ignore[arg-type]
+        batches,
+        evaluations=19,
+        started=0.0,
+        seed=0,
+        clock=clock,
+    )
+
+
+def test_minutes_become_images_and_measuring_counts() -> None:
+    """A look at the clock costs 0.1 s and an iteration takes three looks at most: between 50 and 160 images/s."""
+    settled = planned(Budget(minutes=10), Clock(0.1), grids=0, judge=0)
+    assert settled.images % 16 == 0
+    assert settled.images == pytest.approx(
+        settled.images_per_second * (600 * 0.98 - settled.seconds_measuring), rel=0.02
+    )
+    assert settled.seconds_measuring >= 10
+
+
+def test_measuring_touches_only_copies() -> None:
+    objective = Line()
+    config = TrainingConfig(batch=16, precision="auto")
+    plan(
+        Budget(minutes=0.1),
+        objective,
+        config,
+        WatchConfig(),
+        batches,
+        evaluations=3,
+        started=0.0,
+        seed=0,
+        clock=Clock(0.1),
+    )
+    assert float(objective.net.weight) == 0
+
+
+def test_watching_stays_a_small_share() -> None:
+    slow, fast = planned(Budget(minutes=1), Clock(0.5)), planned(Budget(minutes=1), Clock(0.0005))
+    assert slow.grids <= fast.grids <= 12
+    assert slow.judge <= fast.judge <= 5000
+
+
+def test_images_are_taken_at_their_word() -> None:
+    settled = planned(Budget(images=1000), Clock(0.1))
+    assert settled.images == 992
+    assert planned(Budget(images=1), Clock(0.1)).images == 16
+    assert planned(Budget(images=1000), Clock(0.1), grids=3, measures=2, judge=40).grids == 3
+
+
+@pytest.mark.parametrize("given_", [{}, {"minutes": 1, "images": 5}, {"minutes": -1}, {"images": 0}])
+def test_budgets_that_make_no_sense(given_: dict[str, float]) -> None:
+    with pytest.raises(UserError):
+        Budget(**given_)  # type: ignore[arg-type]
