@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limner import random
 from limner.contracts import Condition
 from limner.errors import UserError
-from limner.objectives import AdamWConfig, Batch, Context, Losses, Objective, Optimizers, Update
+from limner.objectives import Batch, Context, Losses, Objective, Optimizers, Update
 from limner.training.budget import Plan, plan
 from limner.training.config import Budget, TrainingConfig, WatchConfig
 from limner.training.ema import EMA, ema_decay

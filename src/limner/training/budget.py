@@ -19,6 +19,8 @@ _WATCHING, _JUDGING = 0.03, 0.06
 _RESERVE = 0.02
 #: A sampler's evaluation costs about a third of a training image: there is no backward pass.
 _FORWARD = 1 / 3
+#: Images of a batch that tells whether a precision is worth measuring.
+_GLANCE = 16
 _COUNTS = (0, 250, 500, 1_000, 2_000, 5_000)
 
 
@@ -120,16 +122,18 @@ def _cheapest(
     clock: Callable[[], float],
 ) -> tuple[Precision, float]:
     """The faster precision of those allowed, and its images per second."""
+
+    def throughput(precision: Precision, settings: TrainingConfig, seconds: float) -> float:
+        return _throughput(objective, settings, batches, precision, seed, seconds, clock)
+
     if config.precision != "auto":
-        precision = _explicit(config)
-        return precision, _throughput(objective, config, batches, precision, seed, seconds, clock)
-    # A short look tells the two apart, where one of them pays at all; the rest of the time goes into the better one.
-    look = min(0.3, seconds / 4)
-    half = _throughput(objective, config, batches, "bfloat16", seed, look, clock)
-    full = _throughput(objective, config, batches, "float32", seed, seconds, clock)
-    if half > 1.1 * full:
-        return "bfloat16", _throughput(objective, config, batches, "bfloat16", seed, seconds, clock)
-    return "float32", full
+        return _explicit(config), throughput(_explicit(config), config, seconds)
+    # Where bfloat16 is emulated it takes several times as long: a glance at a small batch is enough to see that.
+    glance = replace(config, batch=min(config.batch, _GLANCE), accumulate=1)
+    if throughput("bfloat16", glance, 0.1) < throughput("float32", glance, 0.1):
+        return "float32", throughput("float32", config, seconds)
+    half, full = throughput("bfloat16", config, seconds / 2), throughput("float32", config, seconds / 2)
+    return ("bfloat16", half) if half > 1.1 * full else ("float32", full)
 
 
 def _throughput(
