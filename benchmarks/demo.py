@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from glyph_judge import judge
 
 import limner
+from glyph_judge import judge
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ class Args:
 def by_make() -> tuple[Path, float]:
     root = Path(__file__).resolve().parents[1]
     copy = Path(tempfile.mkdtemp(prefix="limner-demo-"))
-    files = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     for name in files:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / name, copy / name)

@@ -76,11 +76,11 @@ def test_streams_of_near_seeds_are_uncorrelated() -> None:
 
 def test_uniform_never_meets_its_ends() -> None:
     drawn = random.uniform(3, torch.arange(200_000), "u", shape=(4,))
-    assert 0 < float(drawn.min())
+    assert float(drawn.min()) > 0
     assert float(drawn.max()) < 1
     words = torch.tensor([0, 2**32 - 1])  # the extreme words map inside as well
     mapped = ((words >> 9).to(torch.float32) + 0.5) * 2.0**-23
-    assert 0 < float(mapped[0])
+    assert float(mapped[0]) > 0
     assert float(mapped[1]) < 1
 
 

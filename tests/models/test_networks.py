@@ -30,7 +30,9 @@ SMALL = UNetConfig(width=8, multipliers=(1, 2), blocks=1, attention=(1,), unshuf
     st.sampled_from([1, 2, 4]),
     st.sampled_from([(1,), (1, 2), (1, 1, 2)]),
 )
-def test_any_size_and_depth(height: int, width: int, channels: int, unshuffle: int, multipliers: tuple[int, ...]) -> None:
+def test_any_size_and_depth(
+    height: int, width: int, channels: int, unshuffle: int, multipliers: tuple[int, ...]
+) -> None:
     config = UNetConfig(width=8, multipliers=multipliers, unshuffle=unshuffle, blocks=1, attention=(0,))
     net = built(config, channels, (height, width))
     x = torch.ones(2, channels, height, width)

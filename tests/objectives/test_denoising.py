@@ -44,15 +44,15 @@ def test_flow_loss_is_the_mean_squared_error_of_the_velocity() -> None:
     noise = context.noise("noise", (1, 2, 2))
     x = (1 - t) * data.images + t * noise
     velocity = 0.5 * x / torch.sqrt((1 - t) ** 2 * 0.25 + t**2)
-    by_hand = ((velocity - (noise - data.images)) ** 2).mean(dim=(1, 2, 3)) * (t.flatten() / t.flatten().clamp_min(0.02)) ** 2
+    by_hand = ((velocity - (noise - data.images)) ** 2).mean(dim=(1, 2, 3)) * (
+        t.flatten() / t.flatten().clamp_min(0.02)
+    ) ** 2
     assert float(objective.loss(data, context)["loss"]) == pytest.approx(float(by_hand.mean()), rel=1e-4)
 
 
 def test_edm_loss_is_the_mean_squared_error_of_the_raw_network() -> None:
     """With the paper's weighting the raw network's error counts evenly (Karras et al. 2022, equation 8)."""
-    objective = taught(
-        DenoisingConfig(preconditioning="edm", levels=LogNormal(), weighting="edm", label_dropout=0.0)
-    )
+    objective = taught(DenoisingConfig(preconditioning="edm", levels=LogNormal(), weighting="edm", label_dropout=0.0))
     data, context = batch(0, 64)
     sigma = LogNormal()(context.spread("level")).sigma.reshape(-1, 1, 1, 1)
     x = data.images + sigma * context.noise("noise", (1, 2, 2))

@@ -70,7 +70,11 @@ def test_samples_under_way_together_equal_each_alone(model: Model, name: str) ->
             if not len(rows):
                 continue
             part = dataclasses.replace(
-                paths, x=paths.x[rows], samples=samples[rows], schedule=paths.schedule.index(rows), step=paths.step[rows]
+                paths,
+                x=paths.x[rows],
+                samples=samples[rows],
+                schedule=paths.schedule.index(rows),
+                step=paths.step[rows],
             )
             advance(part, denoise, solver, cond.index(rows), seed=9)
             paths.x[rows], paths.step[rows] = part.x, part.step
@@ -129,7 +133,12 @@ def test_labels(model: Model) -> None:
     assert labels_for(model, 2, "7").label.tolist() == [2, 2]  # a name before a number
     assert labels_for(model, 2, "1").label.tolist() == [1, 1]
     assert labels_for(model, 2, [2, 0]).label.tolist() == [2, 0]
-    for wrong, says in (("dgo", "did you mean 'dog'"), (3, "out of range"), (-1, "out of range"), ([1], "1 labels for 2")):
+    for wrong, says in (
+        ("dgo", "did you mean 'dog'"),
+        (3, "out of range"),
+        (-1, "out of range"),
+        ([1], "1 labels for 2"),
+    ):
         with pytest.raises(UserError, match=says):
             labels_for(model, 2, wrong)
 

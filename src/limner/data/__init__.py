@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .augment import NO_AUGMENT, Augment
-from .batches import gather, order
-from .catalogue import CATALOGUE
-from .config import DataConfig, DataReport
-from .dataset import Dataset, open_dataset
-from .sources import RawSource
+from limner.data.augment import NO_AUGMENT, Augment
+from limner.data.batches import gather, order
+from limner.data.catalogue import CATALOGUE
+from limner.data.config import DataConfig, DataReport
+from limner.data.dataset import Dataset, open_dataset
+from limner.data.sources import RawSource
 
 __all__ = [
     "CATALOGUE",

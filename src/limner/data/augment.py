@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import random
-from ..errors import UserError
+from limner import random
+from limner.errors import UserError
 
 _BLOCK = 8192  # samples whose draws are made together: a small batch alone would spend more on them than on pixels
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601

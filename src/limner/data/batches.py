@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .. import random
-from .augment import Augment, move, recolour, rotate
-from .dataset import Dataset
+from limner import random
+from limner.data.augment import Augment, move, recolour, rotate
+from limner.data.dataset import Dataset
 
 _HALF, _SCALE = np.float32(127.5), np.float32(1 / 127.5)
 

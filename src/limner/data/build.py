@@ -19,14 +19,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from .. import random
-from ..contracts import CHANNELS, Mode
-from ..errors import UserError
-from .config import DataConfig, DataReport, Plan
-from .decode import Decoder, Header, Pixels, to_array
-from .parallel import Result, run_chunks
-from .sources import FileSource, PictureError, RawSource, Source, count, select
-from .survey import Headers, Progress, pack, plan_files, plan_raw, sample, survey, unpack, workers
+from limner import random
+from limner.contracts import CHANNELS, Mode
+from limner.data.config import DataConfig, DataReport, Plan
+from limner.data.decode import Decoder, Header, Pixels, to_array
+from limner.data.parallel import Result, run_chunks
+from limner.data.sources import FileSource, PictureError, RawSource, Source, count, select
+from limner.data.survey import Headers, Progress, pack, plan_files, plan_raw, sample, survey, unpack, workers
+from limner.errors import UserError
 
 VERSION = 1
 IMAGES, META, LABEL, CAPTIONS, REPORT = "images.u8", "meta.json", "label.npy", "captions.json", "data_report.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..errors import UserError, nearest
+from limner.errors import UserError, nearest
 
 
 def check_known(name: str, options: Collection[str], known: tuple[str, ...]) -> None:

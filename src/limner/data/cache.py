@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from ..errors import UserError
-from .build import IMAGES, META, VERSION, Meta, build
-from .config import DataConfig
-from .resolve import Resolved
-from .survey import Progress
+from limner.data.build import IMAGES, META, VERSION, Meta, build
+from limner.data.config import DataConfig
+from limner.data.resolve import Resolved
+from limner.data.survey import Progress
+from limner.errors import UserError
 
 
 def cache_root(cache: Path | None) -> Path:

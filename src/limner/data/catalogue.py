@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import UserError, nearest
+from limner.errors import UserError, nearest
 
 MIRROR = "LIMNER_MIRROR"
 _BLOCK = 2**20

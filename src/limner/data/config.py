@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..contracts import Mode
-from ..errors import UserError, nearest
+from limner.contracts import Mode
+from limner.errors import UserError, nearest
 
 Fit = Literal["crop", "pad", "stretch"]
 LARGEST_SIDE = 8192

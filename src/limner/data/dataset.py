@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts import CHANNELS, ImageSpec
-from ..errors import UserError
-from .build import CAPTIONS, IMAGES, LABEL, META, REPORT, Meta
-from .cache import cache_root, cached
-from .config import DataConfig, DataReport
-from .resolve import resolve
-from .sources import pick
+from limner.contracts import CHANNELS, ImageSpec
+from limner.data.build import CAPTIONS, IMAGES, LABEL, META, REPORT, Meta
+from limner.data.cache import cache_root, cached
+from limner.data.config import DataConfig, DataReport
+from limner.data.resolve import resolve
+from limner.data.sources import pick
+from limner.errors import UserError
 
 
 @dataclass(frozen=True)

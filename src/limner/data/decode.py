@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..contracts import CHANNELS
-from . import png
-from .config import Plan
-from .sources import Entry, PictureError, Reader
+from limner.contracts import CHANNELS
+from limner.data import png
+from limner.data.config import Plan
+from limner.data.sources import Entry, PictureError, Reader
 
 Pixels = npt.NDArray[np.uint8]
 

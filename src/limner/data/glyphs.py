@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .. import random
-from ..errors import UserError
-from .builtin_options import check_known, check_pixels, check_size, choice, whole_number
-from .sources import RawSource
-from .typefaces import CHARACTERS, TYPEFACES, Style, cap_height, caption, font, styles
+from limner import random
+from limner.data.builtin_options import check_known, check_pixels, check_size, choice, whole_number
+from limner.data.sources import RawSource
+from limner.data.typefaces import CHARACTERS, TYPEFACES, Style, cap_height, caption, font, styles
+from limner.errors import UserError
 
 VERSION = "1"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
-from .sources import Entry, FileSource, PictureError, Reader, Store
+from limner.data.sources import Entry, FileSource, PictureError, Reader, Store
+from limner.errors import UserError
 
 _TEXTS = ("txt", "md", "html", "htm", "rst", "pdf", "log", "py")
 _TABULAR = ("json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "ini", "db")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError
-from .sources import RawSource, check_raw
+from limner.data.sources import RawSource, check_raw
+from limner.errors import UserError
 
 _IMAGES = ("images", "x", "x_train", "train_images", "arr_0")
 _LABELS = {"images": ("labels", "label", "y"), "x": ("y", "labels"), "x_train": ("y_train",), "arr_0": ("arr_1",)}

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import UserError, nearest
-from . import catalogue, layout, raw
-from .config import DataConfig
-from .sources import FileSource, RawSource, Source, check_raw
-from .stores import FolderStore, ZipStore
+from limner.data import catalogue, layout, raw
+from limner.data.config import DataConfig
+from limner.data.sources import FileSource, RawSource, Source, check_raw
+from limner.data.stores import FolderStore, ZipStore
+from limner.errors import UserError, nearest
 
 BUILTIN = "builtin:"
 _BUILTINS = ("glyphs", "shapes")

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .. import random
-from .builtin_options import check_known, check_pixels, check_size, whole_number
-from .shapes_drawing import LARGEST, SMALLEST, draw, draw_many
-from .shapes_reader import Reading, matches, read, read_many
-from .shapes_scene import (
+from limner import random
+from limner.data.builtin_options import check_known, check_pixels, check_size, whole_number
+from limner.data.shapes_drawing import LARGEST, SMALLEST, draw, draw_many
+from limner.data.shapes_reader import Reading, matches, read, read_many
+from limner.data.shapes_scene import (
     BACKGROUNDS,
     BOXES,
     COLOURS,
@@ -34,7 +34,7 @@ from .shapes_scene import (
     parse,
     relation,
 )
-from .sources import RawSource
+from limner.data.sources import RawSource
 
 __all__ = [
     "BACKGROUNDS",

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .builtin_options import check_size
-from .shapes_scene import BACKGROUNDS, BOXES, COLOURS, SIZES, Object, Scene
+from limner.data.builtin_options import check_size
+from limner.data.shapes_scene import BACKGROUNDS, BOXES, COLOURS, SIZES, Object, Scene
 
 Floats = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]

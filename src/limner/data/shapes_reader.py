@@ -17,9 +17,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import UserError
-from .shapes_drawing import SMALLEST, coverage, patch_side
-from .shapes_scene import BACKGROUNDS, COLOURS, SHAPES, SIZES, Colour, Facts, Kind, Object, Scene, parse, relation
+from limner.data.shapes_drawing import SMALLEST, coverage, patch_side
+from limner.data.shapes_scene import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    Colour,
+    Facts,
+    Kind,
+    Object,
+    Scene,
+    parse,
+    relation,
+)
+from limner.errors import UserError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

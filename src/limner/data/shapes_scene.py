@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..errors import UserError, nearest
+from limner.errors import UserError, nearest
 
 Colour = tuple[int, int, int]
 

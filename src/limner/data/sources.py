@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UserError
+from limner.errors import UserError
 
 T = TypeVar("T")
 

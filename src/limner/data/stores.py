@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import UserError
-from .sources import MAX_FILE, Entry, PictureError, Reader
+from limner.data.sources import MAX_FILE, Entry, PictureError, Reader
+from limner.errors import UserError
 
 _LOCAL = struct.Struct("<4s22xHH")  # local file header: signature, ..., lengths of the name and of the extra field
 _LOCAL_SLACK = 30 + 512  # the extra field here may differ from the directory's; it is rarely longer than this

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..contracts import Mode
-from .config import DataConfig, Plan
-from .decode import Header, read_header
-from .parallel import Result, run_chunks
-from .sources import Entry, FileSource, PictureError, RawSource
+from limner.contracts import Mode
+from limner.data.config import DataConfig, Plan
+from limner.data.decode import Header, read_header
+from limner.data.parallel import Result, run_chunks
+from limner.data.sources import Entry, FileSource, PictureError, RawSource
 
 AUTO_LONGEST = 256
 _AGREE = 0.95

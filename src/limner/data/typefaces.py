@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-from ..errors import UserError
+from limner.errors import UserError
 
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 

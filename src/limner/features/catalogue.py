@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UserError, nearest
-from . import lenet, pixels, resnet, squeezenet, wavelets
-from .extractor import Extractor
+from limner.errors import UserError, nearest
+from limner.features import lenet, pixels, resnet, squeezenet, wavelets
+from limner.features.extractor import Extractor
 
 Shape = tuple[int, int, int]
 

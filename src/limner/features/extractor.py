@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from limner.errors import UserError
 
 Images = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .extractor import Extractor, Images, as_tensor
-from .weights import fill, find, read
+from limner.features.extractor import Extractor, Images, as_tensor
+from limner.features.weights import fill, find, read
 
 
 class LeNet(nn.Module):

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .extractor import Extractor, Images, as_tensor
-from .weights import fill, find, read
+from limner.errors import UserError
+from limner.features.extractor import Extractor, Images, as_tensor
+from limner.features.weights import fill, find, read
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .extractor import Extractor, Images, as_tensor
-from .weights import fingerprint
+from limner.features.extractor import Extractor, Images, as_tensor
+from limner.features.weights import fingerprint
 
 LEVEL = 4
 BANDS = 4**LEVEL

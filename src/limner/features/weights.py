@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from limner.errors import UserError
 
 #: Where a mirror folder (``LIMNER_MIRROR``) keeps the weights, relative to it.
 MIRROR: dict[str, str] = {

@@ -1,12 +1,12 @@
 """Measures: how near generated pictures come to real ones, and whether they are new."""
 
-from .evaluate import evaluate
-from .frechet import Moments, frechet_distance, merged
-from .kid import KernelDistance, kernel_distance, mmd
-from .manifold import Manifold, Overlap, overlap
-from .measures import METRICS
-from .originality import Copies, find_copies
-from .report import Receipt, Report, Row, Score
+from limner.metrics.evaluate import evaluate
+from limner.metrics.frechet import Moments, frechet_distance, merged
+from limner.metrics.kid import KernelDistance, kernel_distance, mmd
+from limner.metrics.manifold import Manifold, Overlap, overlap
+from limner.metrics.measures import METRICS
+from limner.metrics.originality import Copies, find_copies
+from limner.metrics.report import Receipt, Report, Row, Score
 
 __all__ = [
     "METRICS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..random import bits
+from limner.random import bits
 
 
 def choose(count: int, size: int, seed: int, stream: str, draw: int = 0) -> Tensor:

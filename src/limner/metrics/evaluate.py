@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError, nearest
-from ..features import Extractor, Images, extract, load_extractor
-from .choice import choose
-from .distances import Points
-from .frechet import merged
-from .intervals import BLOCKS
-from .measures import METRICS
-from .report import Report, Score
-from .sides import Comparison, Eye, HasImages, Pictures, Side
-from .store import Store
+from limner.errors import UserError, nearest
+from limner.features import Extractor, Images, extract, load_extractor
+from limner.metrics.choice import choose
+from limner.metrics.distances import Points
+from limner.metrics.frechet import merged
+from limner.metrics.intervals import BLOCKS
+from limner.metrics.measures import METRICS
+from limner.metrics.report import Report, Score
+from limner.metrics.sides import Comparison, Eye, HasImages, Pictures, Side
+from limner.metrics.store import Store
 
 #: Fewest samples and reference pictures that any measure says something about.
 FEWEST = 20

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import UserError
+from limner.errors import UserError
 
 Pictures = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]

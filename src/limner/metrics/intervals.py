@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from .frechet import Moments, merged
+from limner.metrics.frechet import Moments, merged
 
 _Z = 1.959964
 #: Student's t at 97.5 % for 9 degrees of freedom: ten blocks.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .choice import choose
+from limner.metrics.choice import choose
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .distances import BLOCK, Points, nearest, squared_blocks
+from limner.metrics.distances import BLOCK, Points, nearest, squared_blocks
 
 NEIGHBOURS = 5
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..features import Extractor
-from .frechet import merged
-from .intervals import Interval, jackknife, mean_interval, wilson
-from .kid import kernel_distance
-from .manifold import NEIGHBOURS
-from .originality import NEIGHBOURS as COPY_NEIGHBOURS
-from .originality import RATIO
-from .report import Receipt, Score, count_name
-from .sides import Comparison
+from limner.features import Extractor
+from limner.metrics.frechet import merged
+from limner.metrics.intervals import Interval, jackknife, mean_interval, wilson
+from limner.metrics.kid import kernel_distance
+from limner.metrics.manifold import NEIGHBOURS
+from limner.metrics.originality import NEIGHBOURS as COPY_NEIGHBOURS
+from limner.metrics.originality import RATIO
+from limner.metrics.report import Receipt, Score, count_name
+from limner.metrics.sides import Comparison
 
 _WILSON = "95 % Wilson, the other side held fixed"
 

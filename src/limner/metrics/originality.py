@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .distances import BLOCK, Points, nearest
+from limner.metrics.distances import BLOCK, Points, nearest
 
 NEIGHBOURS = 50
 RATIO = 0.5

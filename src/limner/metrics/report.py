@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from .originality import Copies
+from limner.metrics.originality import Copies
 
 #: Which way is good, a metric at a time.
 BETTER: dict[str, str] = {

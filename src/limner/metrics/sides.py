@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..features import Extractor, Images, extract
-from ..features.extractor import MODES, slices
-from .choice import choose
-from .distances import Points
-from .frechet import Moments, Reference, merged
-from .manifold import NEIGHBOURS, Manifold, Overlap, overlap
-from .originality import Copies, find_copies
-from .store import Store
+from limner.errors import UserError
+from limner.features import Extractor, Images, extract
+from limner.features.extractor import MODES, slices
+from limner.metrics.choice import choose
+from limner.metrics.distances import Points
+from limner.metrics.frechet import Moments, Reference, merged
+from limner.metrics.manifold import NEIGHBOURS, Manifold, Overlap, overlap
+from limner.metrics.originality import Copies, find_copies
+from limner.metrics.store import Store
 
 #: Most pictures of a side that precision, recall, density and coverage look at.
 MOST_MANIFOLD = 10_000
