@@ -100,7 +100,7 @@ def discretization(config: SampleConfig) -> Discretization:
 def evaluations(config: SampleConfig) -> int:
     """How many pictures the network sees to draw one, guidance included."""
     solver = SOLVERS[config.solver](config)
-    once = solver.evaluations(config.steps)
+    once: int = solver.evaluations(config.steps)
     if config.guidance == 1:
         return once
     at = discretization(config).levels(config.steps)
