@@ -106,7 +106,8 @@ def evaluations(config: SampleConfig) -> int:
     at = discretization(config).levels(config.steps)
     times = (at.sigma / (at.alpha + at.sigma))[:-1].tolist()
     guided = sum(config.guidance_from <= time <= config.guidance_to for time in times)
-    return round(once * (1 + guided / len(times)))
+    share: float = guided / len(times)
+    return round(once * (1 + share))
 
 
 def draw(
