@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, real exit codes."""
+"""The command line as a user meets it: real exit codes, and real processes where more than one line is at stake."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from limner.cli import main
 
 
 def limner(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -67,18 +69,34 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("args", "says"), MISTAKES, ids=[" ".join(args) for args, _ in MISTAKES])
-def test_a_mistake_is_one_line_and_exit_2(run: Path, bars: Path, tmp_path: Path, args: list[str], says: str) -> None:
+def test_a_mistake_is_one_line_and_exit_2(
+    run: Path,
+    bars: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    args: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "FILE").write_text("mine")
     places = {"BARS": str(bars), "RUN": str(run)}
-    done = limner(*(places.get(one, one) for one in args), cwd=tmp_path)
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode == 2, done.stderr
+    with pytest.raises(SystemExit) as ended:
+        main([places.get(one, one) for one in args])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2
     assert lines[-1].startswith("limner: ")
     assert says in lines[-1]
-    assert "Traceback" not in done.stderr
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "runs") == ["EMPTY", "FILE"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["EMPTY", "FILE"]
     assert (tmp_path / "FILE").read_text() == "mine"
+
+
+def test_a_mistake_in_a_process_of_its_own() -> None:
+    done = limner("train", "flwo", "--data", "mnist")
+    assert done.returncode == 2
+    assert done.stderr == "limner: unknown recipe 'flwo'; did you mean 'flow'?\n"
+    assert done.stdout == ""
 
 
 def test_samples_as_a_grid_and_as_files_by_class(run: Path, tmp_path: Path) -> None:

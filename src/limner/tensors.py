@@ -35,7 +35,7 @@ def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and plain values of :func:`save_tensors`.
+    """The tensors and plain values of :func:`save_tensors`. The tensors map the file: copy what is to outlive it.
 
     Raises:
         UserError: the file is missing, cut off or damaged.

@@ -36,7 +36,8 @@ def limner(*args: object, **options: object) -> subprocess.Popen[str]:
 
 
 def end(run: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(checkpoints(run / "checkpoints")[-1])[0]
+    """The newest checkpoint's tensors; copies, because the file itself is mapped and a test may cut it."""
+    return {name: value.clone() for name, value in load_tensors(checkpoints(run / "checkpoints")[-1])[0].items()}
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], pattern: str) -> None:

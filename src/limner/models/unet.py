@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import ImageSpec
+from limner.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class UNetConfig:
     attention: tuple[int, ...] = ()
     unshuffle: int = 2
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounds = {"width": (1, 8192), "blocks": (1, 64), "unshuffle": (1, 64), "dropout": (0, 0.99)}
+        for name, (lowest, highest) in bounds.items():
+            if not lowest <= getattr(self, name) <= highest:
+                raise UserError(f"net.{name} is {getattr(self, name)}; give a number from {lowest} to {highest}")
+        if not 1 <= len(self.multipliers) <= 12 or not all(1 <= m <= 64 for m in self.multipliers):
+            raise UserError(f"net.multipliers are {self.multipliers}; give 1 to 12 numbers from 1 to 64")
 
 
 def _norm(channels: int) -> nn.GroupNorm:

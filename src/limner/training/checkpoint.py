@@ -125,4 +125,4 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
             # As the optimiser itself lays it out: like the parameter, which may be channels_last.
             state[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
         else:
-            state[key] = value.to(parameter.device) if value.ndim else value.clone()
+            state[key] = value.clone().to(parameter.device) if value.ndim else value.clone()
