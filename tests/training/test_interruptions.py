@@ -48,12 +48,22 @@ def wait_for(path: Path, process: subprocess.Popen[str], pattern: str) -> None:
         time.sleep(0.01)
 
 
+LENGTH = ["--images", 960, "--training.checkpoint-seconds", 0.02]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    process = limner("train", "flow", "--data", bars, *SETTINGS, *LENGTH, "--out", out)
+    assert process.wait(120) == 0, process.communicate()[1]
+    return end(out)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_costs_nothing(bars: Path, tmp_path: Path, number: signal.Signals) -> None:
-    common = ["train", "flow", "--data", bars, *SETTINGS, "--images", 3200, "--training.checkpoint-seconds", 0.05]
-    whole = limner(*common, "--out", tmp_path / "whole")
-    assert whole.wait(120) == 0, whole.communicate()[1]
-    process = limner(*common, "--out", tmp_path / "run")
+def test_a_signal_costs_nothing(
+    bars: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], number: signal.Signals
+) -> None:
+    process = limner("train", "flow", "--data", bars, *SETTINGS, *LENGTH, "--out", tmp_path / "run")
     wait_for(tmp_path / "run" / "checkpoints", process, "0*.safetensors")
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
@@ -64,10 +74,10 @@ def test_a_signal_costs_nothing(bars: Path, tmp_path: Path, number: signal.Signa
         assert f"limner train --resume {tmp_path / 'run'}" in told
         assert "Traceback" not in told
     stood = int(checkpoints(tmp_path / "run" / "checkpoints")[-1].stem)
-    assert 0 < stood < 3200
+    assert 0 < stood < 960
     resume(tmp_path / "run", show=False)
-    expected, found = end(tmp_path / "whole"), end(tmp_path / "run")
-    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    found = end(tmp_path / "run")
+    assert all(torch.equal(value, found[name]) for name, value in undisturbed.items())
     assert json.loads((tmp_path / "run" / "done.json").read_text())["interrupted"] == 1
 
 

@@ -30,7 +30,7 @@ class DenoisingConfig:
     preconditioning: Literal["flow", "edm", "data"] = "flow"
     levels: NoiseLevels = LogitNormal()  # noqa: RUF009 - frozen
     weighting: Literal["velocity", "edm"] = "velocity"
-    label_dropout: float = 0.1
+    label_dropout: float = 0.05
 
 
 def edm_weight(at: Level, sigma_data: float) -> Tensor:

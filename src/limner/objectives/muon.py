@@ -81,14 +81,23 @@ class Muon(torch.optim.Optimizer):
         momenta = [self.state[p]["momentum"] for p in params]
         torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, momenta, group["momentum"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         # Matrices of one shape go through the iteration together: many small products cost more than few large ones.
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, p in enumerate(params):
             alike[(p.shape[0], p[0].numel())].append(i)
-        if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         for (rows, columns), which in alike.items():
-            stacked = torch.stack([ahead[i].reshape(rows, columns) for i in which])
-            size = 0.2 * max(rows, columns) ** 0.5
-            for i, update in zip(which, orthogonalized(stacked), strict=True):
-                params[i].add_(update.reshape(params[i].shape), alpha=-group["lr"] * size)
+            stacked = torch.stack([_matrix(ahead[i]) for i in which])
+            rate = group["lr"] * 0.2 * max(rows, columns) ** 0.5
+            torch._foreach_add_(
+                [_matrix(params[i]) for i in which], list(orthogonalized(stacked).unbind()), alpha=-rate
+            )
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """A view (out, rest). The order of the columns changes nothing but the order of the result's, so it is that of
+    the memory: a channels_last convolution is not copied."""
+    if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
+        return weight.permute(0, 2, 3, 1).flatten(1)
+    return weight.flatten(1)

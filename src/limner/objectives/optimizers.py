@@ -20,7 +20,7 @@ class AdamWConfig:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017), fused where torch has a fused kernel."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: float = 2e-3
+    lr: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -42,7 +42,7 @@ class MuonConfig:
     """
 
     kind: Literal["muon"] = "muon"
-    lr: float = 2e-3
+    lr: float = 7e-3
     momentum: float = 0.95
     weight_decay: float = 0.0
     rest: AdamWConfig = AdamWConfig()

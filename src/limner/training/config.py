@@ -28,7 +28,7 @@ class TrainingConfig:
         keep: how many of the newest checkpoints stay.
     """
 
-    batch: int = 128
+    batch: int = 64
     accumulate: int = 1
     clip: float = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
