@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 from tyro import MISSING_NONPROP
@@ -27,7 +27,7 @@ from limner.commands import Outcome
 from limner.data import DataConfig
 from limner.demo import demo as run_demo
 from limner.errors import UserError, nearest
-from limner.recipes import RefineRecipe, Size
+from limner.recipes import DEFAULT_MINUTES, RefineRecipe, Size, size_for
 from limner.recipes import recipe as named_recipe
 from limner.training.run import Interrupted
 
@@ -59,7 +59,7 @@ class Train:
         out: the run's folder; runs/RECIPE-DATA-NUMBER by default.
         minutes: wall-clock budget, set-up included; 5 if neither this nor --images is given.
         images: budget in images seen.
-        size: tiny, small, base or large.
+        size: tiny, small, base or large; auto takes the one that suits the minutes.
         resume: go on with this run; all other settings come from it.
         json: print one JSON object, for programs.
         settings: everything else, by name.
@@ -71,7 +71,7 @@ class Train:
     out: Path | None = None
     minutes: float | None = None
     images: int | None = None
-    size: Size = "small"
+    size: Size | Literal["auto"] = "auto"
     resume: Path | None = None
     json: bool = False
 
@@ -234,7 +234,8 @@ def _overview() -> str:
 def _train_defaults(args: list[str]) -> Train:
     """The recipe's settings as defaults, which all other options then change: its name and size come first."""
     name = args[0] if args and not args[0].startswith("-") else "flow"
-    settings = named_recipe(name, _option(args, "--size") or "small")
+    size = _option(args, "--size")
+    settings = named_recipe(name, size_for(_minutes(args)) if size in (None, "auto") else size)
     for option, value in _options(args):
         if option.endswith(".kind"):
             settings = _with_kind(settings, option[2:-5].split("."), value)
@@ -248,6 +249,16 @@ def _options(args: list[str]) -> Iterator[tuple[str, str]]:
             yield name, value
         elif i + 1 < len(args):
             yield name, args[i + 1]
+
+
+def _minutes(args: list[str]) -> float | None:
+    """The budget, if it can be read as one; tyro tells of what cannot."""
+    if _option(args, "--images") is not None:
+        return None
+    try:
+        return float(_option(args, "--minutes") or DEFAULT_MINUTES)
+    except ValueError:
+        return None
 
 
 def _option(args: list[str], wanted: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from limner.commands import Outcome, train
 from limner.data import DataConfig
-from limner.recipes import RUNS, flow
+from limner.recipes import RUNS, flow, size_for
 
 #: Samples judged at the end: enough that the measures mean something, few enough to be quick.
 _JUDGED = 1_000
@@ -21,7 +21,7 @@ def demo(minutes: float, out: Path | None, began: float) -> Outcome:
         out: the run's folder; a fresh ``runs/demo`` by default.
         began: ``time.monotonic()`` at which the clock started.
     """
-    settings = flow()
+    settings = flow(size_for(minutes))
     settings = replace(settings, watch=replace(settings.watch, pictures=62, judge=_JUDGED))
     return train(settings, DataConfig("builtin:glyphs"), out or _fresh(), minutes, None, began)
 

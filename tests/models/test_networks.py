@@ -130,3 +130,13 @@ def test_the_network_sees_unit_variance(name: str, ratio: float) -> None:
     if name == "edm":
         target = (0.5 * x0 - c.skip * (0.5 * x0 + ratio * noise)) / c.out
         assert float(target.std()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(("size", "fold"), [((28, 28), 2), ((32, 32), 2), ((64, 48), 4), ((96, 96), 8), ((11, 7), 1)])
+def test_the_stem_fits_itself_to_the_pictures(size: tuple[int, int], fold: int) -> None:
+    config = UNetConfig(width=8).fitted(size)
+    assert config.unshuffle == fold
+    assert max(size) / fold < 24
+    assert UNetConfig(width=8, unshuffle=1).fitted(size).unshuffle == 1
+    net = UNet(UNetConfig(width=8), ImageSpec(1, size, "L"), 0)
+    assert net.unshuffle == fold

@@ -8,7 +8,7 @@ time goes into the finest resolution, and folding it away buys several times as 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from limner.contracts import ImageSpec
 from limner.errors import UserError
+
+#: Shortest longer side that an automatic stem leaves.
+_SHORTEST = 12
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class UNetConfig:
         multipliers: channels of each resolution, as multiples of width; each next one is half as large.
         blocks: residual blocks of each resolution, on the way down; one more on the way up.
         attention: which resolutions have self-attention, 0 is the finest.
-        unshuffle: p of the pixel-unshuffle stem; 1 is none.
+        unshuffle: p of the pixel-unshuffle stem; 1 is none, 0 fits it to the pictures, so that the longer side is 12
+            to 23 pixels where the network works.
         dropout: probability inside the residual blocks.
     """
 
@@ -37,16 +41,22 @@ class UNetConfig:
     multipliers: tuple[int, ...] = (1, 2)
     blocks: int = 1
     attention: tuple[int, ...] = ()
-    unshuffle: int = 2
+    unshuffle: int = 0
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        bounds = {"width": (1, 8192), "blocks": (1, 64), "unshuffle": (1, 64), "dropout": (0, 0.99)}
+        bounds = {"width": (1, 8192), "blocks": (1, 64), "unshuffle": (0, 64), "dropout": (0, 0.99)}
         for name, (lowest, highest) in bounds.items():
             if not lowest <= getattr(self, name) <= highest:
                 raise UserError(f"net.{name} is {getattr(self, name)}; give a number from {lowest} to {highest}")
         if not 1 <= len(self.multipliers) <= 12 or not all(1 <= m <= 64 for m in self.multipliers):
             raise UserError(f"net.multipliers are {self.multipliers}; give 1 to 12 numbers from 1 to 64")
+
+    def fitted(self, size: tuple[int, int]) -> UNetConfig:
+        """With nothing left to be fitted to pictures of this (height, width)."""
+        if self.unshuffle:
+            return self
+        return replace(self, unshuffle=2 ** max(0, math.floor(math.log2(max(size) / _SHORTEST))))
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -127,6 +137,7 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
+        config = config.fitted(spec.size)
         p, width = config.unshuffle, config.width
         channels = [width * m for m in config.multipliers]
         embedding = 4 * width

@@ -12,16 +12,18 @@ from limner.errors import UserError, nearest
 from limner.recipes.edm import edm
 from limner.recipes.flow import flow
 from limner.recipes.refine import RefineRecipe
-from limner.recipes.sizes import SIZES, Size
+from limner.recipes.sizes import SIZES, Size, size_for
 from limner.training.config import Budget
 from limner.training.run import RunResult, start
 from limner.training.run import resume as _resume
 
 RECIPES: dict[str, Callable[[Size], RefineRecipe]] = {"flow": flow, "edm": edm}
+#: The budget of those who name none.
+DEFAULT_MINUTES = 5.0
 #: Where runs go that are given no name.
 RUNS = Path("runs")
 
-__all__ = ["RECIPES", "SIZES", "RefineRecipe", "Size", "edm", "flow", "recipe", "resume", "train"]
+__all__ = ["RECIPES", "SIZES", "RefineRecipe", "Size", "edm", "flow", "recipe", "resume", "size_for", "train"]
 
 
 def recipe(name: str, size: str = "small") -> RefineRecipe:
@@ -52,7 +54,7 @@ def train(
     """Train a generator.
 
     Args:
-        chosen: a recipe's settings, or its name.
+        chosen: a recipe's settings, or its name, which takes the size that suits the minutes.
         data: the pictures' settings, or just their source.
         out: the run's folder; ``runs/RECIPE-DATA-NUMBER`` by default.
         minutes, images: the budget, one of them; 5 minutes if neither is given.
@@ -61,9 +63,9 @@ def train(
     Raises:
         UserError: anything the user can put right.
     """
-    settings = recipe(chosen) if isinstance(chosen, str) else chosen
+    settings = recipe(chosen, size_for(minutes)) if isinstance(chosen, str) else chosen
     source = DataConfig(data) if isinstance(data, str) else data
-    budget = Budget(5.0) if minutes is None and images is None else Budget(minutes, images)
+    budget = Budget(DEFAULT_MINUTES) if minutes is None and images is None else Budget(minutes, images)
     folder = _fresh(settings.recipe, source.source) if out is None else Path(out)
     return start(settings, source, folder, budget, cache=cache, show=show, began=began)
 

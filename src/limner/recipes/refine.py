@@ -48,7 +48,9 @@ class RefineRecipe:
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], sigma_data: float) -> Lesson:
         guidable = bool(labels) and self.objective.label_dropout > 0
         sampling = self.sampling if guidable else replace(self.sampling, guidance=1.0)
-        config = DenoiserConfig(self.net, self.objective.preconditioning, sigma_data, spec, labels, sampling)
+        config = DenoiserConfig(
+            self.net.fitted(spec.size), self.objective.preconditioning, sigma_data, spec, labels, sampling
+        )
         net = config.denoiser()
         return Lesson(
             objective=Denoising(net, self.objective, self.optimizer),
