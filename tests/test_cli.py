@@ -99,36 +99,66 @@ def test_a_mistake_in_a_process_of_its_own() -> None:
     assert done.stdout == ""
 
 
-def test_samples_as_a_grid_and_as_files_by_class(run: Path, tmp_path: Path) -> None:
-    done = limner("sample", run, "-n", 6, "--seed", 5, "--out", tmp_path / "grid.png", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["labels"] == ["0", "1"] * 3
+def test_samples_as_a_grid_and_as_files_by_class(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["sample", str(run), "-n", "6", "--seed", "5", "--out", str(tmp_path / "grid.png"), "--json"])
+    assert json.loads(capsys.readouterr().out)["labels"] == ["0", "1"] * 3
     assert Image.open(tmp_path / "grid.png").mode == "L"
-    assert limner("sample", run, "-n", 6, "--label", 1, "--out", tmp_path / "files").returncode == 0
+    main(["sample", str(run), "-n", "6", "--label", "1", "--out", str(tmp_path / "files")])
     files = sorted((tmp_path / "files" / "1").glob("*.png"))
     assert len(files) == 6
     assert Image.open(files[0]).size == (11, 13)
-    assert limner("sample", run, "-n", 6, "--out", tmp_path / "grid.png").returncode == 2
-    assert limner("sample", run, "-n", 6, "--out", tmp_path / "grid.png", "--overwrite").returncode == 0
+    main(["sample", str(run), "-n", "6", "--out", str(tmp_path / "grid.png"), "--overwrite"])
 
 
-def test_a_run_is_judged(run: Path, bars: Path) -> None:
-    done = limner("evaluate", run, "--reference", bars, "-n", 60, "--metrics", "fd", "recall", "originality", "--json")
-    assert done.returncode == 0, done.stderr
-    scores = json.loads(done.stdout)["scores"]
+def test_a_run_is_judged(run: Path, bars: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--metrics", "fd", "recall", "originality", "--json"]
+    main(["evaluate", str(run), "--reference", str(bars), "-n", "60", *asked])
+    scores = json.loads(capsys.readouterr().out)["scores"]
     assert sorted(scores) == ["fd_wavelets_60", "near_copies_pixels_60", "recall_wavelets_60_k5"]
-    same = limner("evaluate", bars, "--reference", bars, "--metrics", "fd", "--json")
-    assert json.loads(same.stdout)["scores"]["fd_wavelets_96"]["value"] == pytest.approx(0, abs=1e-6)
+    main(["evaluate", str(bars), "--reference", str(bars), "--metrics", "fd", "--json"])
+    same = json.loads(capsys.readouterr().out)["scores"]
+    assert same["fd_wavelets_96"]["value"] == pytest.approx(0, abs=1e-6)
 
 
-def test_help_and_recipes() -> None:
-    for args in ([], ["--help"], ["train", "--help"], ["sample", "-h"], ["recipes"], ["--version"]):
-        done = limner(*args)
-        assert done.returncode == 0
-        assert done.stdout.strip()
-    told = json.loads(limner("recipes", "--json").stdout)["recipes"]
+@pytest.mark.parametrize("args", [[], ["--help"], ["--version"], ["recipes"]], ids=" ".join)
+def test_what_tells_about_itself(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(args)
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("command", ["recipes", "train", "sample", "evaluate", "demo"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert f"usage: limner {command}" in told
+    assert "--json" in told
+
+
+def test_recipes_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["recipes", "--json"])
+    told = json.loads(capsys.readouterr().out)["recipes"]
     assert {"flow", "edm"} <= told.keys()
     assert set(told["flow"]["sizes"]) == {"tiny", "small", "base", "large"}
+    costs = [told["flow"]["sizes"][size]["flops_per_image"] for size in ("tiny", "small", "base", "large")]
+    assert costs == sorted(costs)
+
+
+def test_another_kind_of_a_part_brings_its_own_settings(
+    bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    main(
+        ["train", "edm", "--data", str(bars), "--out", str(out), "--images", "16", "--training.batch=16",
+         "--optimizer.kind", "adamw", "--optimizer.lr", "0.01", "--training.schedule.kind=cooldown",
+         "--training.schedule.cool-down=0.5", "--net.width=8", "--watch.judge=0", "--watch.grids=0"]
+    )  # fmt: skip
+    written = json.loads((out / "recipe.json").read_text())["config"]
+    assert written["optimizer"] == {
+        "kind": "adamw", "lr": 0.01, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0,
+    }  # fmt: skip
+    assert written["training"]["schedule"] == {"kind": "cooldown", "warm_up": 0.05, "cool_down": 0.5}
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import io
 import json as jsonlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -195,8 +196,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has gone: nobody is left to tell
+        # Whoever read the output has gone; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:  # the disk, a permission, a lost mount: never a matter of a traceback
+        where = f": {error.filename}" if error.filename else ""
+        print(f"limner: {error.strerror or error}{where}; what was saved before is whole", file=sys.stderr)
+        sys.exit(2)
 
 
 def _run(args: list[str]) -> None:

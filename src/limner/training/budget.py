@@ -13,11 +13,11 @@ from limner.training.schedules import Constant
 from limner.training.trainer import Batches, Trainer
 
 #: Share of a budget in minutes that goes into measuring, in seconds at least and at most.
-_MEASURING, _SHORTEST, _LONGEST = 0.04, 1.5, 15.0
+_MEASURING, _SHORTEST, _LONGEST = 0.04, 2.0, 15.0
 #: Share of a budget that grids and measures on the way may take, and the judgement at the end.
 _WATCHING, _JUDGING = 0.03, 0.06
 #: Kept back: machines slow down when they get warm, and neighbours come and go.
-_RESERVE = 0.02
+_RESERVE = 0.05
 #: A sampler's evaluation costs about a third of a training image: there is no backward pass.
 _FORWARD = 1 / 3
 #: Images of a batch that tells whether a precision is worth measuring.
