@@ -30,7 +30,7 @@ from limner.demo import demo as run_demo
 from limner.errors import UserError, nearest
 from limner.recipes import DEFAULT_MINUTES, RefineRecipe, Size, size_for
 from limner.recipes import recipe as named_recipe
-from limner.training.run import Interrupted
+from limner.training.loop import Interrupted
 
 T = TypeVar("T")
 

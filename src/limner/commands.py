@@ -14,7 +14,7 @@ import numpy.typing as npt
 from limner.contracts import Condition, ImageSpec, Level, Model
 from limner.data import DataConfig, open_dataset
 from limner.data.cache import cache_root
-from limner.errors import UserError
+from limner.errors import UserError, nearest
 from limner.features import load_extractor
 from limner.metrics import METRICS, Report
 from limner.metrics import evaluate as judge
@@ -190,7 +190,12 @@ def evaluate(
     """Judge a model's samples, or a set of pictures, against real ones."""
     if not reference.source:
         raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
+    for name in metrics:  # before minutes of drawing
+        if name not in METRICS:
+            raise UserError(f"unknown metric '{name}'{nearest(name, METRICS)}")
     real = open_dataset(reference)
+    height, width, channels = real.images.shape[1:]
+    seen_by = load_extractor(extractor, shape=(height, width, channels))
     if _is_model(Path(images)):
         pictures = draw(load(images), n or _JUDGED, seed=seed)
     else:
@@ -198,11 +203,10 @@ def evaluate(
             dataclasses.replace(reference, source=images, size=real.spec.size, mode=_mode(real.spec.mode))
         )
         pictures = given.images
-    height, width, channels = real.images.shape[1:]
     report = judge(
         pictures,
         real,
-        extractor=load_extractor(extractor, shape=(height, width, channels)),
+        extractor=seen_by,
         metrics=metrics or tuple(METRICS),
         n=n,
         seed=seed,

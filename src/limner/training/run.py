@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -23,26 +19,20 @@ from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
 from limner.training.budget import Plan, plan
-from limner.training.checkpoint import load_checkpoint, save_checkpoint
+from limner.training.checkpoint import load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
+from limner.training.describing import card, described, environment, peak_memory, warn_if_changed
 from limner.training.job import Lesson, Recipe
+from limner.training.loop import CHECKPOINTS, Loop, stop_requests
 from limner.training.report import write_report
 from limner.training.snapshot import save_snapshot
-from limner.training.tracking import Bar, Tracker
-from limner.training.trainer import Trainer, check_finite
+from limner.training.tracking import Tracker
+from limner.training.trainer import Trainer
 from limner.training.watching import Watcher, judgeable
 
 VERSION = 1
-RECIPE, DONE, CHECKPOINTS, SNAPSHOT = "recipe.json", "done.json", "checkpoints", "snapshot"
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error
-    """A signal asked the run to stop; its state is saved. ``number`` is the signal's."""
-
-    def __init__(self, folder: Path, seen: int, number: int) -> None:
-        super().__init__(f"saved after {seen:,} images; go on with: limner train --resume {folder}")
-        self.number = number
+RECIPE, DONE, SNAPSHOT = "recipe.json", "done.json", "snapshot"
 
 
 @dataclass(frozen=True)
@@ -113,8 +103,8 @@ def start(
         "source": to_json(replace(data, source=_absolute(data.source))),
         "budget": to_json(budget),
         "plan": None,
-        "environment": _environment(),
-        "data": _describe(dataset),
+        "environment": environment(),
+        "data": described(dataset),
     }
     write_json(out / RECIPE, written)
     write_json(out / "data_report.json", asdict(dataset.report))
@@ -155,7 +145,8 @@ def resume(
 
 def _go(run: _Opened, cache: Path | None) -> RunResult:
     budget = from_json(Budget, run.written["budget"], str(run.folder / RECIPE))
-    with _stop_requests() as stop:
+    with stop_requests() as stop:
+        resumed = run.written["plan"] is not None
         settled = _plan(run, budget)
         training = run.recipe.training
         trainer = Trainer(
@@ -169,7 +160,7 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
         trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
         if run.written.get("sittings", 0):
             trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
-            _warn_if_changed(run)
+            warn_if_changed(run.written["environment"])
         run.written["sittings"] = run.written.get("sittings", 0) + 1
         write_json(run.folder / RECIPE, run.written)
         watcher = Watcher(
@@ -180,8 +171,10 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
             run.recipe.seed,
             cache_root(cache) / "measures",
         )
-        set_up = time.monotonic() - run.began - settled.seconds_measuring
-        _train(run, trainer, settled, watcher, stop)
+        set_up = time.monotonic() - run.began - (0 if resumed else settled.seconds_measuring)
+        averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
+        raw = run.lesson.model
+        Loop(trainer, settled, watcher, averaged, raw, run.folder, show=run.show, stop=stop).run()
     return _finish(run, trainer, settled, watcher, set_up)
 
 
@@ -205,7 +198,7 @@ def _plan(run: _Opened, budget: Budget) -> Plan:
         started=run.began,
         seed=run.recipe.seed,
     )
-    settled = replace(settled, judge=judgeable(run.dataset, settled.judge), measures=settled.measures)
+    settled = replace(settled, judge=judgeable(run.dataset, settled.judge))
     run.written["plan"] = to_json(settled)
     write_json(run.folder / RECIPE, run.written)
     return settled
@@ -224,65 +217,11 @@ def _batches(run: _Opened) -> Callable[[int, int], Batch]:
     return batch
 
 
-def _train(run: _Opened, trainer: Trainer, settled: Plan, watcher: Watcher, stop: list[int]) -> None:
-    """The loop: iterate, and now and then log, draw, measure and save."""
-    training, folder = run.recipe.training, run.folder
-    tracker = Tracker(folder, trainer.progress.seen)
-    grids = _moments(settled.grids, settled.images, trainer.progress.seen)
-    measures = _moments(settled.measures, settled.images, trainer.progress.seen)
-    line_every = max(1, settled.images // 400)
-    last_line, saved, shown = trainer.progress.seen, time.monotonic(), time.monotonic()
-    begun, earlier, resumed_at = time.monotonic(), trainer.progress.seconds, trainer.progress.seen
-    watching = 0.0
-    ema_model = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
-
-    def spent() -> float:
-        return earlier + time.monotonic() - begun
-
-    def save() -> None:
-        trainer.progress = replace(trainer.progress, seconds=spent())
-        save_checkpoint(folder / CHECKPOINTS, trainer.state, trainer.progress, training.keep)
-
-    with Bar(settled.images, trainer.progress.seen, show=run.show) as bar:
-        try:
-            while not trainer.done:
-                logged = trainer.iterate()
-                seen, now = trainer.progress.seen, time.monotonic()
-                if seen - last_line >= line_every or now - shown >= 1 or trainer.done:
-                    values = {name: float(value) for name, value in logged.items()}
-                    check_finite(values, seen)
-                    rate = (seen - resumed_at) / max(now - begun - watching, 1e-9)
-                    bar.update(seen, rate, values.get("loss", next(iter(values.values()))))
-                    shown = now
-                    if seen - last_line >= line_every or trainer.done:
-                        last_line = seen
-                        tracker.scalars(seen, spent(), {**values, "lr": trainer.rate(), "images_per_second": rate})
-                if grids and seen >= grids[0]:
-                    del grids[0]
-                    for name, model in ((f"{seen:012d}", ema_model), (f"{seen:012d}_raw", run.lesson.model)):
-                        tracker.pictures(seen, "raw" if name.endswith("raw") else "ema", watcher.draw_grid(model, name))
-                if measures and seen >= measures[0]:
-                    del measures[0]
-                    rows = watcher.measure(ema_model, min(500, max(settled.judge, 100)))
-                    tracker.measures(seen, spent(), rows)
-                watching += time.monotonic() - now
-                if stop:
-                    save()
-                    raise Interrupted(folder, seen, stop[0])
-                if time.monotonic() - saved >= training.checkpoint_seconds:
-                    check_finite({name: float(value) for name, value in logged.items()}, seen)
-                    save()
-                    saved = time.monotonic()
-            save()
-        finally:
-            tracker.close()
-
-
 def _finish(run: _Opened, trainer: Trainer, settled: Plan, watcher: Watcher, set_up: float) -> RunResult:
     """Snapshot first: whatever happens afterwards, the model is there."""
     ema = trainer.state.ema.modules[run.lesson.network]
-    card = _card(run, settled)
-    save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, card)
+    about = card(run.written, run.folder.name, conditional=bool(run.lesson.model.labels))
+    save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, about)
     trained = time.monotonic()
     model = run.lesson.model_of(ema)
     tracker = Tracker(run.folder, trainer.progress.seen)
@@ -309,7 +248,7 @@ def _finish(run: _Opened, trainer: Trainer, settled: Plan, watcher: Watcher, set
             "images": trainer.progress.seen,
             "parameters": sum(p.numel() for p in ema.parameters()),
             "flops_per_image": flops_per_image(trainer),
-            "peak_memory_bytes": _peak_memory(),
+            "peak_memory_bytes": peak_memory(),
             "interrupted": trainer.progress.interrupted,
         },
     )
@@ -317,92 +256,7 @@ def _finish(run: _Opened, trainer: Trainer, settled: Plan, watcher: Watcher, set
     return RunResult(run.folder, report, trainer.progress.seen, seconds, rows)
 
 
-def _moments(count: int, images: int, seen: int) -> list[int]:
-    """So many points inside the run, evenly spaced, without those that have passed."""
-    points = [images * (i + 1) // (count + 1) for i in range(count)]
-    return [point for point in points if point > seen]
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that the first SIGINT or SIGTERM fills; a second one stops at once."""
-    caught: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        restore()
-
-    def restore() -> None:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-    try:
-        for one in (signal.SIGINT, signal.SIGTERM):
-            before[one] = signal.signal(one, note)
-    except ValueError:  # not in the main thread: signals are somebody else's
-        before.clear()
-    try:
-        yield caught
-    finally:
-        restore()
-
-
 def _absolute(source: str) -> str:
     """A run may be resumed from another folder."""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source
-
-
-def _environment() -> dict[str, Any]:
-    from importlib.metadata import version
-
-    return {
-        "limner": version("limner"),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _warn_if_changed(run: _Opened) -> None:
-    """Bit-for-bit resuming holds on the same machine, thread count and torch."""
-    import sys
-
-    now, then = _environment(), run.written["environment"]
-    changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
-    if changed:
-        print(f"the run began elsewhere ({'; '.join(changed)}): it goes on, not bit for bit", file=sys.stderr)
-
-
-def _describe(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "source": dataset.report.source,
-        "pictures": len(dataset),
-        "fingerprint": dataset.fingerprint,
-        "labels": list(dataset.labels),
-        "size": list(dataset.spec.size),
-        "mode": dataset.spec.mode,
-        "summary": dataset.report.summary(),
-    }
-
-
-def _peak_memory() -> int:
-    import resource
-
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _card(run: _Opened, settled: Plan) -> str:
-    data, source = run.written["data"], run.written["data"]["source"]
-    classes = f"{len(data['labels'])} classes" if run.lesson.model.labels else "no classes"
-    return (
-        f"# {run.recipe.recipe} on {source}\n\n"
-        f"A generator of {data['size'][0]}x{data['size'][1]} {data['mode']} pictures with {classes}, trained by limner "
-        f"{run.written['environment']['limner']} with the recipe `{run.recipe.recipe}`.\n\n"
-        f"- data: {data['summary']}; fingerprint `{data['fingerprint'][:12]}`\n"
-        f"- images seen: {settled.images:,}, precision {settled.precision}, seed {run.recipe.seed}\n\n"
-        f'```python\nimport limner\n\nmodel = limner.load("{run.folder.name}")\n'
-        "pictures = limner.sample(model, 16)\n```\n"
-    )

@@ -1,0 +1,73 @@
+"""What a run says of itself: its environment, its data, its model card."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Any
+
+import torch
+
+from limner.data import Dataset
+
+
+def environment() -> dict[str, Any]:
+    """What a bit-for-bit repetition needs to be the same."""
+    from importlib.metadata import version
+
+    return {
+        "limner": version("limner"),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def warn_if_changed(then: dict[str, Any]) -> None:
+    """Say on standard error where the environment is not the one that a run began in."""
+    now = environment()
+    changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
+    if changed:
+        print(f"the run began elsewhere ({'; '.join(changed)}): it goes on, not bit for bit", file=sys.stderr)
+
+
+def described(dataset: Dataset) -> dict[str, Any]:
+    """A data set, as ``recipe.json`` keeps it."""
+    return {
+        "source": dataset.report.source,
+        "pictures": len(dataset),
+        "fingerprint": dataset.fingerprint,
+        "labels": list(dataset.labels),
+        "size": list(dataset.spec.size),
+        "mode": dataset.spec.mode,
+        "summary": dataset.report.summary(),
+    }
+
+
+def card(written: dict[str, Any], run: str, *, conditional: bool) -> str:
+    """The model card of a snapshot, in Markdown.
+
+    Args:
+        written: the content of ``recipe.json``.
+        run: name of the run's folder.
+        conditional: whether the model takes classes.
+    """
+    data, plan = written["data"], written["plan"]
+    classes = f"{len(data['labels'])} classes" if conditional else "no classes"
+    return (
+        f"# {written['recipe']} on {data['source']}\n\n"
+        f"A generator of {data['size'][0]}x{data['size'][1]} {data['mode']} pictures with {classes}, trained by limner "
+        f"{written['environment']['limner']} with the recipe `{written['recipe']}`.\n\n"
+        f"- data: {data['summary']}; fingerprint `{data['fingerprint'][:12]}`\n"
+        f"- images seen: {plan['images']:,}, precision {plan['precision']}, seed {written['config']['seed']}\n\n"
+        f'```python\nimport limner\n\nmodel = limner.load("{run}")\n'
+        "pictures = limner.sample(model, 16)\n```\n"
+    )
+
+
+def peak_memory() -> int:
+    """Bytes that this process held at most."""
+    import resource
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,167 @@
+"""The loop of a run: iterate, and now and then log, draw, measure and save."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+
+from limner.contracts import Model
+from limner.training.budget import Plan
+from limner.training.checkpoint import save_checkpoint
+from limner.training.tracking import Bar, Tracker
+from limner.training.trainer import Trainer, check_finite
+from limner.training.watching import Watcher
+
+CHECKPOINTS = "checkpoints"
+#: Lines of metrics that a run writes, and seconds between two looks at the bar.
+_LINES, _GLANCE = 400, 1.0
+#: Samples measured on the way, at most.
+_MEASURED = 500
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """A signal asked the run to stop; its state is saved. ``number`` is the signal's."""
+
+    def __init__(self, folder: Path, seen: int, number: int) -> None:
+        super().__init__(f"saved after {seen:,} images; go on with: limner train --resume {folder}")
+        self.number = number
+
+
+class Loop:
+    """Runs a trainer to its end.
+
+    Args:
+        trainer: stands where the run stands.
+        plan: of the run.
+        watcher: draws and measures.
+        averaged, raw: the model with either set of weights.
+        folder: of the run.
+        show: draw a progress bar.
+        stop: signals that asked to stop, filled by :func:`stop_requests`.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        plan: Plan,
+        watcher: Watcher,
+        averaged: Model,
+        raw: Model,
+        folder: Path,
+        *,
+        show: bool,
+        stop: list[int],
+    ) -> None:
+        seen = trainer.progress.seen
+        self.trainer, self.plan, self.watcher, self.folder = trainer, plan, watcher, folder
+        self.averaged, self.raw, self.stop = averaged, raw, stop
+        self.tracker = Tracker(folder, seen)
+        self.bar = Bar(plan.images, seen, show=show)
+        self._grids = _moments(plan.grids, plan.images, seen)
+        self._measures = _moments(plan.measures, plan.images, seen)
+        self._first, self._lined = seen, seen
+        self._begun, self._earlier = time.monotonic(), trainer.progress.seconds
+        self._saved = self._glanced = self._begun
+        self._watching = 0.0
+
+    def run(self) -> None:
+        """Iterate until the plan's images are seen.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            UserError: the loss is no number, or the disk is full; the last checkpoint is sound.
+        """
+        with self.bar:
+            try:
+                while not self.trainer.done:
+                    logged = self.trainer.iterate()
+                    self._log(logged)
+                    self._watch()
+                    if self.stop:
+                        self._save(logged)
+                        raise Interrupted(self.folder, self.trainer.progress.seen, self.stop[0])
+                    if time.monotonic() - self._saved >= self.trainer.config.checkpoint_seconds or self.trainer.done:
+                        self._save(logged)
+            finally:
+                self.tracker.close()
+
+    def _spent(self) -> float:
+        """Seconds of training in all sittings."""
+        return self._earlier + time.monotonic() - self._begun
+
+    def _log(self, logged: dict[str, Tensor]) -> None:
+        seen, now = self.trainer.progress.seen, time.monotonic()
+        line = (seen - self._lined) * _LINES >= self.plan.images or self.trainer.done
+        if not line and now - self._glanced < _GLANCE:
+            return
+        values = _checked(logged, seen)
+        rate = (seen - self._first) / max(now - self._begun - self._watching, 1e-9)
+        self.bar.update(seen, rate, values.get("loss", next(iter(values.values()))))
+        self._glanced = now
+        if line:
+            self._lined = seen
+            told = {**values, "lr": self.trainer.rate(), "images_per_second": rate}
+            self.tracker.scalars(seen, self._spent(), told)
+
+    def _watch(self) -> None:
+        """Draw and measure where the plan says so; what that takes is no training."""
+        seen, begun = self.trainer.progress.seen, time.monotonic()
+        if self._grids and seen >= self._grids[0]:
+            self._grids = [at for at in self._grids if at > seen]
+            self.tracker.pictures(seen, "averaged", self.watcher.draw_grid(self.averaged, f"{seen:012d}"))
+            self.tracker.pictures(seen, "raw", self.watcher.draw_grid(self.raw, f"{seen:012d}_raw"))
+        if self._measures and seen >= self._measures[0]:
+            self._measures = [at for at in self._measures if at > seen]
+            self.tracker.measures(seen, self._spent(), self.watcher.measure(self.averaged, _MEASURED))
+        self._watching += time.monotonic() - begun
+
+    def _save(self, logged: dict[str, Tensor]) -> None:
+        _checked(logged, self.trainer.progress.seen)
+        self.trainer.progress = replace(self.trainer.progress, seconds=self._spent())
+        save_checkpoint(self.folder / CHECKPOINTS, self.trainer.state, self.trainer.progress, self.trainer.config.keep)
+        self._saved = time.monotonic()
+
+
+def _checked(logged: dict[str, Tensor], seen: int) -> dict[str, float]:
+    values = {name: float(value) for name, value in logged.items()}
+    check_finite(values, seen)
+    return values
+
+
+def _moments(count: int, images: int, seen: int) -> list[int]:
+    """So many points inside the run, evenly spaced, without those that have passed."""
+    points = [images * (i + 1) // (count + 1) for i in range(count)]
+    return [point for point in points if point > seen]
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that the first SIGINT or SIGTERM fills; a second one stops at once."""
+    caught: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+
+    def restore() -> None:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        restore()
+
+    try:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            before[one] = signal.signal(one, note)
+    except ValueError:  # not in the main thread: signals are somebody else's
+        before.clear()
+    try:
+        yield caught
+    finally:
+        restore()
