@@ -42,10 +42,10 @@ class MuonConfig:
     """
 
     kind: Literal["muon"] = "muon"
-    lr: float = 7e-3
-    momentum: float = 0.95
+    lr: float = 1e-2
+    momentum: float = 0.9
     weight_decay: float = 0.0
-    rest: AdamWConfig = AdamWConfig()
+    rest: AdamWConfig = AdamWConfig(lr=6e-3)
 
     def build(self, name: str, module: nn.Module) -> Optimizers:
         embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}

@@ -15,5 +15,5 @@ def edm(size: Size = "small") -> RefineRecipe:
         net=UNETS[size],
         objective=DenoisingConfig(preconditioning="edm", levels=LogNormal(mean=-1.2, std=1.2), weighting="edm"),
         optimizer=MuonConfig(),
-        sampling=SampleConfig(steps=12, solver="heun", guidance=1.5, discretization="edm"),
+        sampling=SampleConfig(steps=12, solver="heun", guidance=1.5, guidance_to=0.9, discretization="edm"),
     )

@@ -17,5 +17,5 @@ def flow(size: Size = "small") -> RefineRecipe:
         net=UNETS[size],
         objective=DenoisingConfig(preconditioning="flow", levels=LogitNormal(mean=0.0, std=1.0), weighting="velocity"),
         optimizer=MuonConfig(),
-        sampling=SampleConfig(steps=8, solver="heun", guidance=guidance, guidance_to=0.8),
+        sampling=SampleConfig(steps=8, solver="heun", guidance=guidance, guidance_to=0.9),
     )

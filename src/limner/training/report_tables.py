@@ -1,0 +1,115 @@
+"""The report's tables: measures with receipts, cost, settings; and the lines that use the model next."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from limner.training.report_run import Run, duration, escaped, mapping, number
+
+#: What a measure says, by how its name begins.
+_MEANINGS: dict[str, str] = {
+    "fd": "Distance between the statistics of samples and of real pictures.",
+    "kid": "The same by a kernel; unbiased for few samples, may fall below zero.",
+    "precision": "Share of samples that look like real pictures.",
+    "recall": "Share of real pictures that the generator could have drawn.",
+    "density": "How many real pictures each sample lies among; above 1 where it keeps to the most typical.",
+    "coverage": "Share of real pictures with a sample nearby.",
+    "near_copies": "Share of samples that repeat a training picture.",
+}
+_ARROWS: dict[str, str] = {"lower": "↓ lower", "higher": "↑ higher"}
+
+
+def measures(run: Run) -> str:
+    """A line a measure: value, interval, what real held-out pictures score, which way is better, the receipt."""
+    if not run.rows:
+        return ""
+    lines = "".join(map(_measure, run.rows))
+    told = "".join(f'<p class="small">{escaped(note)}.</p>' for note in run.notes)
+    return (
+        '<h2>Measures</h2><div class="scroll"><table><thead><tr><th scope="col">Measure</th>'
+        '<th scope="col">Samples, 95 % interval</th><th scope="col">Real held-out pictures</th>'
+        f'<th scope="col">Better</th></tr></thead><tbody>{lines}</tbody></table></div>{told}'
+    )
+
+
+def _measure(row: Mapping[str, Any]) -> str:
+    name = str(row["name"])
+    meaning = next((text for start, text in _MEANINGS.items() if name.startswith(f"{start}_")), "")
+    receipt = row.get("receipt")
+    shown = f"<details><summary>Receipt</summary>{escaped(receipt)}</details>" if receipt else ""
+    return (
+        f'<tr><th scope="row"><code>{escaped(name)}</code><div class="small">{escaped(meaning)}{shown}</div></th>'
+        f'<td class="n"><strong>{number(row.get("value"))}</strong>'
+        f'<div class="small">{number(row.get("low"))} to {number(row.get("high"))}</div></td>'
+        f'<td class="n">{number(row.get("real"))}</td><td class="n">{_ARROWS.get(str(row.get("better")), "")}</td></tr>'
+    )
+
+
+def cost(run: Run) -> str:
+    """Where the time went, and what the model takes."""
+    seconds = run.seconds
+    if not seconds:
+        return ""
+    total = sum(seconds.values()) or 1.0
+    bar = "".join(
+        f'<span class="c{i % 5}" style="width:{100 * part / total:.2f}%"></span>'
+        for i, part in enumerate(seconds.values())
+    )
+    keys = "".join(
+        f'<li><span class="key c{i % 5}"></span>{escaped(name)} {duration(part)}</li>'
+        for i, (name, part) in enumerate(seconds.items())
+    )
+    training = max(seconds.get("training", total), 1e-9)
+    facts = {
+        "Images a second, in training": f"{run.done.get('images', 0) / training:,.0f}",
+        "Parameters": f"{run.done.get('parameters', 0):,}",
+        "Floating-point operations a training image": f"{run.done.get('flops_per_image', 0) / 1e6:,.0f} M",
+        "Memory at most": f"{run.done.get('peak_memory_bytes', 0) / 2**20:,.0f} MiB",
+        "Interruptions": str(run.done.get("interrupted", 0)),
+    }
+    rows = "".join(f'<tr><th scope="row">{k}</th><td class="n">{escaped(v)}</td></tr>' for k, v in facts.items())
+    return (
+        f'<h2>Cost</h2><p>{duration(total)} in all.</p><div class="stack" aria-hidden="true">{bar}</div>'
+        f'<ul class="keys small">{keys}</ul><table>{rows}</table>'
+    )
+
+
+def use(run: Run) -> str:
+    """Lines to copy: a shell's and Python's, quoted for each."""
+    where = shlex.quote(str(run.folder))
+    reference = shlex.quote(str(run.data.get("source", "SOURCE")))
+    lines = [f"limner sample {where} -n 64 --out grid.png", f"limner evaluate {where} --reference {reference}"]
+    if not run.done:
+        lines = [f"limner train --resume {where}", *lines]
+    load = f"import limner\n\nmodel = limner.load({json.dumps(str(run.folder), ensure_ascii=False)})"
+    code = f"{load}\npictures = limner.sample(model, 16, seed=0)"
+    shell = "\n".join(lines)
+    return f"<h2>Use it</h2><pre><code>{escaped(shell)}</code></pre><pre><code>{escaped(code)}</code></pre>"
+
+
+def settings(run: Run) -> str:
+    """All of ``recipe.json``, folded."""
+    parts = {"Data": "data", "Recipe": "config", "Plan": "plan", "Environment": "environment"}
+    found = {title: mapping(run.recipe.get(key)) for title, key in parts.items()}
+    blocks = [
+        f"<details><summary>{title}</summary>{_nested(values)}</details>" for title, values in found.items() if values
+    ]
+    return f"<h2>Settings</h2>{''.join(blocks)}" if blocks else ""
+
+
+def _nested(values: Mapping[str, Any]) -> str:
+    rows = []
+    for name, value in values.items():
+        shown = _nested(value) if isinstance(value, Mapping) else escaped(_plain(value))
+        rows.append(f'<tr><th scope="row">{escaped(name)}</th><td>{shown}</td></tr>')
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else str(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
