@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import ast
+import html
+import io
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -54,6 +58,12 @@ def run(tmp_path: Path) -> Path:
         near=np.array([True, False]),
     )
     return tmp_path
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 class Page(HTMLParser):
@@ -127,31 +137,119 @@ def test_the_same_folder_gives_the_same_bytes(run: Path) -> None:
     assert not list(run.rglob("*.tmp"))
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    st.integers(1, 20), st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 3, 4]), st.integers(1, 4),
-    st.integers(0, 3), st.integers(1, 7),
-)  # fmt: skip
-def test_every_picture_stands_where_it_should(
-    n: int, height: int, width: int, channels: int, scale: int, gap: int, columns: int
-) -> None:
-    images = np.random.default_rng(n).integers(0, 256, (n, height, width, channels), dtype=np.uint8)
-    picture = grid(images, columns=columns, scale=scale, gap=gap)
-    pixels = np.asarray(picture).reshape(picture.height, picture.width, channels)
-    assert picture.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-    for i in range(n):
-        top = gap + i // columns * (height * scale + gap)
-        left = gap + i % columns * (width * scale + gap)
-        cell = pixels[top : top + height * scale, left : left + width * scale]
-        assert np.array_equal(cell[::scale, ::scale], images[i])
+def test_a_recipe_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text("[]")
+    with pytest.raises(UserError, match="damaged"):
+        write_report(tmp_path)
 
 
-def test_small_pictures_are_made_visible(tmp_path: Path) -> None:
-    picture = grid(np.zeros((4, 7, 7, 1), np.uint8))
-    assert min(picture.size) >= 2 * 56
-    save_png(picture, tmp_path / "a" / "b.png")
-    assert Image.open(tmp_path / "a" / "b.png").size == picture.size
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.png"]
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["measures.json", "metrics.jsonl", "done.json", "neighbours.npz"]), st.data())
+def test_a_file_cut_off_anywhere_costs_only_its_section(run: Path, name: str, data: st.DataObject) -> None:
+    path = run / name
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+        assert "Samples over time" in write_report(run).read_text()
+    finally:
+        path.write_bytes(whole)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damaged_neighbours_cost_only_their_section(run: Path, data: st.DataObject) -> None:
+    path = run / "neighbours.npz"
+    whole = path.read_bytes()
+    try:
+        damaged = bytearray(whole)
+        for _ in range(4):
+            damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(damaged)
+        Page(write_report(run).read_text())
+    finally:
+        path.write_bytes(whole)
+
+
+def test_neighbours_that_would_run_code_are_left_out(run: Path) -> None:
+    with np.load(run / "neighbours.npz") as archive:
+        arrays = dict(archive)
+    np.savez(run / "neighbours.npz", **arrays | {"near": np.array([{}, {}], dtype=object)})
+    assert "Is it new?" not in write_report(run).read_text()
+
+
+def test_lines_to_copy_are_quoted_for_the_shell_and_python(run: Path, tmp_path: Path) -> None:
+    folder = run / 'it\'s "mine" $HOME'
+    folder.mkdir()
+    recipe = {"recipe": "flow", "data": {"source": "my pictures; ls"}}
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    blocks = re.findall(r"<pre><code>(.*?)</code></pre>", write_report(folder).read_text(), re.DOTALL)
+    shell, python = (html.unescape(block) for block in blocks)
+    resume, sample, evaluate = (shlex.split(line) for line in shell.splitlines())
+    assert resume == ["limner", "train", "--resume", str(folder)]
+    assert sample[:3] == ["limner", "sample", str(folder)]
+    assert evaluate == ["limner", "evaluate", str(folder), "--reference", "my pictures; ls"]
+    calls = [node for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Constant)]
+    assert str(folder) in [node.value for node in calls]
+
+
+def test_a_run_that_ended_is_not_resumed(run: Path) -> None:
+    assert "--resume" not in write_report(run).read_text()
+    (run / "done.json").unlink()
+    text = write_report(run).read_text()
+    assert "the run has not ended" in text
+    assert "--resume" in text
+
+
+def test_many_points_in_time_are_thinned_and_keep_their_ends(run: Path) -> None:
+    picture = Image.new("L", (4, 4))
+    for i in range(1, 61):
+        save_png(picture, run / "samples" / f"{1000 * i:012d}.png")
+    shown = re.findall(r'data-when="([^"]*)"', write_report(run).read_text())
+    assert len(shown) <= 24
+    assert shown[0] == "after 100 images"
+    assert shown[-2:] == ["after 60,000 images", "at the end"]
+    counts = [int(when.split()[1].replace(",", "")) for when in shown[:-1]]
+    assert counts == sorted(set(counts))
+
+
+def test_large_grids_show_fewer_points_in_time(run: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1100, 1100, 3), dtype=np.uint8)
+    content = png(noise)
+    for i in range(1, 13):
+        (run / "samples" / f"{1000 * i:012d}.png").write_bytes(content)
+    path = write_report(run)
+    assert path.stat().st_size < 40 * 2**20
+    shown = re.findall(r'data-when="([^"]*)"', path.read_text())
+    assert shown[0] == "after 100 images"
+    assert shown[-2:] == ["after 12,000 images", "at the end"]
+
+
+def test_one_point_in_time_needs_no_slider(run: Path) -> None:
+    for path in (run / "samples").glob("0*.png"):
+        path.unlink()
+    text = write_report(run).read_text()
+    assert "<input" not in text
+    assert text.count('class="step"') == 1
+
+
+def test_a_model_without_classes_is_not_said_to_show_them(run: Path) -> None:
+    assert "The classes in turn" in write_report(run).read_text()
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["config"]["conditional"] = False
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    assert "The classes in turn" not in write_report(run).read_text()
+
+
+def test_other_losses_get_curves_of_their_own(run: Path) -> None:
+    with open(run / "metrics.jsonl", "w") as file:
+        for i in (300, 100, 200):
+            file.write(json.dumps({"images": i, "seconds": 1.0, "loss_critic": -i, "flops<": float("nan")}) + "\n")
+    text = write_report(run).read_text()
+    (points,) = re.findall(r'class="raw" points="([^"]*)"', text)
+    across = [float(pair.split(",")[0]) for pair in points.split()]
+    assert across == sorted(across)
+    assert "<figcaption>loss_critic</figcaption>" in text
+    assert "flops<" not in text
 
 
 def numbers(svg: str) -> list[float]:

@@ -116,6 +116,6 @@ def _arrays(path: Path, names: Iterable[str]) -> list[npt.NDArray[Any]] | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = [archive[name] for name in names]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, NotImplementedError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, RuntimeError):
         return None
     return found if all(array.ndim for array in found) and len({len(array) for array in found}) == 1 else None
