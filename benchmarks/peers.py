@@ -1,7 +1,8 @@
 """Two peers on MNIST, made of the diffusers library: as its course publishes it, and tuned for two cores.
 
 Neither is limner's code nor limner's idea of them: networks, schedulers, averages and optimisers are the library's.
-Budgets count like limner's: from the start of the call, set-up and measuring included, drawing and judging not.
+Budgets count like limner's: from the start of the call, set-up and measuring included, drawing and judging not. Reading
+the data and importing the libraries, which limner's own budget pays for, is free for them.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
-from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -24,30 +26,32 @@ from torch.utils.data import DataLoader, TensorDataset
 from limner.training.costs import counted
 
 Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
 Draw = Callable[[int, int], Pixels]
 """(how many, seed) to pictures (N, 28, 28, 1); picture i was asked for the digit i % 10."""
+Guess = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(noisy pictures, time steps (N,), digits (N,)) to what the scheduler expects of a network."""
+#: Steps of the course's network, drawn by DDIM: its own 1,000 would take hours for 10,000 pictures.
+COURSE_STEPS = 20
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained peer: how it draws, and what it saw."""
+    """A trained peer: how it draws, what it saw, in how many seconds, and FLOPs of one forward pass of one picture.
+
+    ``paces`` are images/s of forward and backward passes in each precision, where they were measured.
+    """
 
     draw: Draw
     images: int
     seconds: float
     flops: float
-    precision: str
+    precision: str = "float32"
+    paces: dict[str, float] = field(default_factory=dict)
 
 
-def _loader(images: Pixels, label: npt.NDArray[np.int64], batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """As the course has it: tensors of the whole set in a shuffling DataLoader, again and again."""
-    pictures = torch.from_numpy(images[..., 0].copy()).float().div(127.5).sub(1)[:, None]
-    generator = torch.Generator().manual_seed(seed)
-    loader = DataLoader(
-        TensorDataset(pictures, torch.from_numpy(label)), batch, shuffle=True, drop_last=True, generator=generator
-    )
-    while True:
-        yield from loader
+def _pictures(images: Pixels) -> Tensor:
+    return torch.from_numpy(images[..., 0].copy()).float().div(127.5).sub(1)[:, None]
 
 
 class CourseNet(nn.Module):
@@ -73,15 +77,38 @@ class CourseNet(nn.Module):
         return out
 
 
-def course(images: Pixels, label: npt.NDArray[np.int64], minutes: float, seed: int) -> Trained:
-    """Batch 128, Adam 1e-3, mean squared error of the noise, 1,000 steps of the squared-cosine schedule, float32."""
+def course(
+    images: Pixels,
+    label: Labels,
+    minutes: float,
+    seed: int,
+    *,
+    looks: tuple[float, ...] = (),
+    look: Callable[[float, Trained], bool] | None = None,
+) -> Trained:
+    """Batch 128, Adam 1e-3, mean squared error of the noise, 1,000 steps of the squared-cosine schedule, float32.
+
+    After each of ``looks`` minutes ``look`` is shown what there is; training ends if it returns True. Its own time does
+    not count.
+    """
     began = time.monotonic()
+    waiting = list(looks)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = CourseNet()
         noise_schedule = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+        scheduler = DDIMScheduler.from_config(noise_schedule.config, timestep_spacing="trailing")
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-        seen = 0
+        seen, elapsed = 0, 0.0
+
+        def draw(n: int, seed: int) -> Pixels:
+            net.eval()
+            return _ddim(scheduler, net, n, seed, (1, 28, 28), COURSE_STEPS)
+
+        def state() -> Trained:
+            flops = counted(lambda: net(torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1).long()))
+            return Trained(draw, seen, elapsed, flops)
+
         for x, y in _loader(images, label, 128, seed):
             noise = torch.randn_like(x)
             t = torch.randint(0, 999, (len(x),)).long()
@@ -90,123 +117,212 @@ def course(images: Pixels, label: npt.NDArray[np.int64], minutes: float, seed: i
             loss.backward()
             optimizer.step()
             seen += len(x)
-            if time.monotonic() - began >= minutes * 60:
+            elapsed = time.monotonic() - began
+            if elapsed >= minutes * 60:
                 break
-    seconds = time.monotonic() - began
-    net.eval()
-    flops = counted(lambda: net(torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1).long()))
-    config = noise_schedule.config
-
-    def draw(n: int, seed: int) -> Pixels:
-        return _ddim(DDIMScheduler.from_config(config, timestep_spacing="trailing"), net, n, seed, (1, 28, 28), 20)
-
-    return Trained(draw, seen, seconds, flops, "float32")
+            if look is not None and waiting and elapsed >= waiting[0] * 60:
+                if look(waiting.pop(0), state()):
+                    break
+                net.train()
+                began = time.monotonic() - elapsed
+    return state()
 
 
-#: Chosen by short trainings with seeds that are not reported; see the report card.
-TUNED_RATE, TUNED_BATCH, TUNED_WARM_UP, TUNED_DROP, TUNED_GUIDANCE, TUNED_STEPS = 2e-3, 64, 0.05, 0.1, 1.5, 20
+def _loader(images: Pixels, label: Labels, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """As the course has it: tensors of the whole set in a shuffling DataLoader, again and again."""
+    generator = torch.Generator().manual_seed(seed)
+    whole = TensorDataset(_pictures(images), torch.from_numpy(label))
+    loader = DataLoader(whole, batch, shuffle=True, generator=generator)
+    while True:
+        yield from loader
 
 
-def tuned_net(target: float) -> tuple[UNet2DModel, float]:
-    """UNet2DModel on 2x2 unshuffled digits, its width and depth chosen to count nearest to ``target`` FLOPs."""
-    best: tuple[float, UNet2DModel] | None = None
-    for width in range(16, 72, 4):
-        for blocks in (1, 2):
-            net = UNet2DModel(
-                sample_size=14,
-                in_channels=4,
-                out_channels=4,
-                layers_per_block=blocks,
-                block_out_channels=(width, 2 * width),
-                down_block_types=("DownBlock2D", "DownBlock2D"),
-                up_block_types=("UpBlock2D", "UpBlock2D"),
-                norm_num_groups=4,
-                num_class_embeds=11,
-                add_attention=False,
-            )
-            flops = counted(lambda net=net: net(torch.zeros(1, 4, 14, 14), torch.zeros(1), torch.zeros(1).long()))  # type: ignore[misc]
-            if best is None or abs(flops - target) < abs(best[0] - target):
-                best = (flops, net)
-    assert best is not None
-    if abs(best[0] / target - 1) > 0.05:
-        raise ValueError(f"no network within 5 % of {target / 1e6:.1f} M: the nearest counts {best[0] / 1e6:.1f} M")
-    return best[1], best[0]
+Predicted = Literal["epsilon", "sample", "v_prediction"]
 
 
-def tuned(images: Pixels, label: npt.NDArray[np.int64], minutes: float, seed: int, target: float) -> Trained:
-    """Unshuffled pixels, v-prediction, zero terminal SNR, averaged weights, a rate cooled to zero in the budget,
-    classifier-free guidance, and whichever precision is faster here."""
+@dataclass(frozen=True)
+class Tuning:
+    """Settings of the tuned peer. The defaults are those that are judged."""
+
+    prediction: Predicted = "v_prediction"
+    zero_snr: bool = True
+    blocks: int = 1
+    attention: bool = False
+    batch: int = 64
+    rate: float = 2e-3
+    warm_up: float = 0.05
+    drop: float = 0.1
+    guidance: float = 1.5
+    steps: int = 20
+
+    def schedule(self) -> DDPMScheduler:
+        return DDPMScheduler(
+            num_train_timesteps=1000,
+            beta_schedule="squaredcos_cap_v2",
+            prediction_type=self.prediction,
+            rescale_betas_zero_snr=self.zero_snr,
+        )
+
+
+def _net(channels: tuple[int, int], how: Tuning) -> UNet2DModel:
+    """The library's U-Net on 2x2 unshuffled digits; label 10 is the null label."""
+    return UNet2DModel(
+        sample_size=14,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=how.blocks,
+        block_out_channels=channels,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        num_class_embeds=11,
+        add_attention=how.attention,
+        attention_head_dim=channels[1] // 2,
+    )
+
+
+@lru_cache
+def sized(target: float, how: Tuning) -> tuple[tuple[int, int], float]:
+    """Channels of the two resolutions, nearest to doubling, that count within 5 % of ``target`` FLOPs a picture.
+
+    The search is the benchmark's, not the peer's, and is not part of its budget.
+    """
+    best: tuple[float, tuple[int, int], float] | None = None
+    for first in range(8, 76, 4):
+        for second in range(first, 3 * first + 1, 4):
+            flops = _flops(_net((first, second), how))
+            off, ratio = abs(flops / target - 1), abs(math.log(second / first / 2))
+            if off <= 0.05 and (best is None or (ratio, off) < (best[0], abs(best[2] / target - 1))):
+                best = (ratio, (first, second), flops)
+            if flops > 1.05 * target:
+                break
+    if best is None:
+        raise ValueError(f"no network within 5 % of {target / 1e6:.1f} MFLOPs")
+    return best[1], best[2]
+
+
+def _flops(net: UNet2DModel) -> float:
+    return counted(lambda: net(torch.zeros(1, 4, 14, 14), torch.zeros(1), torch.zeros(1).long()))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One forward and backward pass of the tuned peer over the next batch."""
+
+    net: UNet2DModel
+    schedule: DDPMScheduler
+    batches: Iterator[tuple[Tensor, Tensor]]
+    how: Tuning
+
+    def step(self, autocast: bool) -> None:
+        x, y = next(self.batches)
+        y = torch.where(torch.rand(len(y)) < self.how.drop, 10, y)
+        noise, t = torch.randn_like(x), torch.randint(0, 1000, (len(x),))
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            out = self.net(self.schedule.add_noise(x, noise, t), t, y).sample
+        targets: dict[Predicted, Callable[[], Tensor]] = {
+            "epsilon": lambda: noise,
+            "sample": lambda: x,
+            "v_prediction": lambda: self.schedule.get_velocity(x, noise, t),
+        }
+        F.mse_loss(out.float(), targets[self.how.prediction]()).backward()
+
+    def paces(self) -> dict[str, float]:
+        """Images/s of each precision, the best of five steps after one that warms up."""
+        paces = {}
+        for name, autocast in (("bfloat16", True), ("float32", False)):
+            times = []
+            for _ in range(6):
+                begun = time.monotonic()
+                self.step(autocast)
+                times.append(time.monotonic() - begun)
+            paces[name] = self.how.batch / min(times[1:])
+        self.net.zero_grad()
+        return paces
+
+    def train(self, progress: Callable[[int], float], autocast: bool) -> int:
+        """Train until ``progress`` (of images seen) is 1; the weights end up averaged. Returns images seen."""
+        how, weights = self.how, list(self.net.parameters())
+        optimizer = torch.optim.AdamW(weights, lr=how.rate, betas=(0.9, 0.99), weight_decay=0.0)
+        # The window grows as the 0.75th power of the steps, so that it needs no knowledge of how many there will be.
+        ema = EMAModel(weights, decay=0.9999, use_ema_warmup=True, power=0.75, foreach=True)
+        seen, done = 0, 0.0
+        while done < 1:
+            rate = how.rate * min(1.0, (done + 1e-3) / how.warm_up) * _cooled(done, how.warm_up)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            self.step(autocast)
+            nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.step(weights)
+            seen += how.batch
+            done = progress(seen)
+        ema.copy_to(weights)
+        return seen
+
+
+def _cooled(done: float, warm_up: float) -> float:
+    """A cosine from 1 to 0 after the warm-up."""
+    return 0.5 * (1 + math.cos(math.pi * max(0.0, done - warm_up) / (1 - warm_up)))
+
+
+def _batches(images: Pixels, label: Labels, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Unshuffled pictures and labels, epoch after epoch, without a loader's overhead for each picture."""
+    x = F.pixel_unshuffle(_pictures(images), 2)
+    y = torch.from_numpy(label)
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        for which in torch.randperm(len(x), generator=generator).split(batch):
+            if len(which) == batch:
+                yield x[which].contiguous(memory_format=torch.channels_last), y[which]
+
+
+def lesson(images: Pixels, label: Labels, seed: int, target: float, how: Tuning) -> Lesson:
+    """A new tuned peer; torch's own generator must have been seeded."""
+    net = _net(sized(target, how)[0], how).to(memory_format=torch.channels_last)
+    return Lesson(net, how.schedule(), _batches(images, label, how.batch, seed), how)
+
+
+def tuned(
+    images: Pixels, label: Labels, minutes: float, seed: int, target: float = 85e6, how: Tuning | None = None
+) -> Trained:
+    """Unshuffled pixels, averaged weights, a rate cooled to zero in the budget, classifier-free guidance, and whichever
+    precision is faster here; ``target`` FLOPs a picture, to 5 %."""
+    how = how or Tuning()
+    flops = sized(target, how)[1]
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net, flops = tuned_net(target)
-        net = net.to(memory_format=torch.channels_last)
-        noise_schedule = DDPMScheduler(
-            num_train_timesteps=1000,
-            beta_schedule="squaredcos_cap_v2",
-            prediction_type="v_prediction",
-            rescale_betas_zero_snr=True,
-        )
-        stream = _loader(images, label, TUNED_BATCH, seed)
+        one = lesson(images, label, seed, target, how)
+        paces = one.paces()
+        precision = max(paces, key=lambda name: paces[name])
+        seen = one.train(lambda _: (time.monotonic() - began) / (minutes * 60), precision == "bfloat16")
+    return Trained(drawing(one, how), seen, time.monotonic() - began, flops, precision, paces)
 
-        def step(autocast: bool) -> None:
-            x, y = next(stream)
-            x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
-            y = torch.where(torch.rand(len(y)) < TUNED_DROP, 10, y)
-            noise, t = torch.randn_like(x), torch.randint(0, 1000, (len(x),))
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                out = net(noise_schedule.add_noise(x, noise, t), t, y).sample
-            F.mse_loss(out.float(), noise_schedule.get_velocity(x, noise, t)).backward()
 
-        def pace(autocast: bool) -> float:
-            step(autocast)
-            begun = time.monotonic()
-            for _ in range(4):
-                step(autocast)
-            net.zero_grad()
-            return (time.monotonic() - begun) / 4
-
-        half, full = pace(True), pace(False)
-        autocast = half < full
-        left = minutes * 60 * 0.97 - (time.monotonic() - began)
-        steps = max(1, int(left / (min(half, full) * 1.06)))  # the optimiser, the average and the schedule beside
-        optimizer = torch.optim.AdamW(net.parameters(), lr=TUNED_RATE, betas=(0.9, 0.99), weight_decay=0.0)
-        rate = get_cosine_schedule_with_warmup(optimizer, math.ceil(TUNED_WARM_UP * steps), steps)
-        ema = EMAModel(net.parameters(), decay=0.5 ** (1 / (0.05 * steps)), use_ema_warmup=True, power=0.75)
-        for _ in range(steps):
-            step(autocast)
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-            rate.step()
-            optimizer.zero_grad()
-            ema.step(net.parameters())
-        ema.copy_to(net.parameters())
-    seconds = time.monotonic() - began
-    net.eval()
+def drawing(trained: Lesson, how: Tuning) -> Draw:
+    """How a tuned peer draws, with the guidance and the steps of ``how``."""
+    net = trained.net.eval()
 
     def guided(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, 10)])).sample
         with_label, without = both.chunk(2)
-        out: Tensor = without + TUNED_GUIDANCE * (with_label - without)
+        out: Tensor = without + how.guidance * (with_label - without)
         return out
 
     def draw(n: int, seed: int) -> Pixels:
         scheduler = DDIMScheduler.from_config(
-            noise_schedule.config, timestep_spacing="trailing", rescale_betas_zero_snr=True, clip_sample=False
+            trained.schedule.config, timestep_spacing="trailing", clip_sample=False
         )
-        return _ddim(scheduler, guided, n, seed, (4, 14, 14), TUNED_STEPS)
+        return _ddim(scheduler, guided, n, seed, (4, 14, 14), how.steps)
 
-    return Trained(draw, steps * TUNED_BATCH, seconds, flops, "bfloat16" if autocast else "float32")
+    return draw
 
 
 @torch.no_grad()
 def _ddim(
-    scheduler: DDIMScheduler,
-    net: Callable[[Tensor, Tensor, Tensor], Tensor],
-    n: int,
-    seed: int,
-    shape: tuple[int, int, int],
-    steps: int,
+    scheduler: DDIMScheduler, net: Guess, n: int, seed: int, shape: tuple[int, int, int], steps: int
 ) -> Pixels:
     """Draw by the library's DDIM scheduler."""
     generator = torch.Generator().manual_seed(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,48 @@ def test_the_reading_of_imports_sees_relative_ones() -> None:
 def test_nothing_pulls_torchvision() -> None:
     for path in FILES:
         assert "torchvision" not in path.read_text(encoding="utf-8"), path
+
+
+def at_import(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import that runs when the file is imported: not in functions, not for types alone."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, node.module or ""
+        waiting += ast.iter_child_nodes(node)
+
+
+def test_what_only_tests_and_benchmarks_have_is_never_imported() -> None:
+    """torchvision has no build for every torch, and the extras are not on a user's machine."""
+    extras = {"torchvision", "scipy", "torchmetrics", "prdc", "diffusers", "accelerate", "pytest", "hypothesis"}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.split(".")[0] not in extras, f"{path.relative_to(SOURCE)}:{node.lineno} imports {name}"  # type: ignore[attr-defined]
+
+
+def test_what_is_slow_to_import_waits_until_it_is_used() -> None:
+    """Outside of the command line, which cannot do without its parser."""
+    slow = {"matplotlib", "tensorboard", "rich", "pydantic"}
+    for path in FILES:
+        for line, name in at_import(path):
+            assert name.split(".")[0] not in slow, f"{path.relative_to(SOURCE)}:{line} imports {name} at once"
+
+
+def test_rooms_stand_in_no_circle() -> None:
+    """Also on the floors where files may build on each other."""
+    below: dict[str, set[str]] = {}
+    for path in FILES:
+        below.setdefault(room(path), set()).update(other for _, other in imports(path) if other != room(path))
+    order = list(TopologicalSorter(below).static_order())
+    assert order.index("errors") < order.index("data") < order.index("training") < order.index("cli")

@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from limner.errors import UserError
+
 Mode = Literal["L", "RGB", "RGBA"]
 CHANNELS: dict[str, int] = {"L": 1, "RGB": 3, "RGBA": 4}
 
@@ -140,6 +142,9 @@ class SampleConfig:
         discretization: a name of :data:`limner.sampling.DISCRETIZATIONS`.
         shift: time shift of the flow discretization; above 1 spends more steps at high noise.
         sigma_min, sigma_max, rho: of the EDM discretization.
+
+    Raises:
+        UserError: a number outside its bounds.
     """
 
     steps: int = 16
@@ -154,6 +159,26 @@ class SampleConfig:
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        bounds: dict[str, tuple[float, float]] = {
+            "steps": (1, 10_000),
+            "guidance": (-1000, 1000),
+            "guidance_from": (0, 1),
+            "guidance_to": (0, 1),
+            "churn": (0, 1_000_000),
+            "eta": (0, 1),
+            "shift": (0.001, 1000),
+            "sigma_min": (1e-6, 1_000_000),
+            "sigma_max": (1e-6, 1_000_000),
+            "rho": (0.1, 1000),
+        }
+        for name, (lowest, highest) in bounds.items():
+            value = getattr(self, name)
+            if not lowest <= value <= highest:  # also true of NaN
+                raise UserError(f"{name} is {value}; give a number from {lowest:,} to {highest:,}")
+        if self.sigma_min >= self.sigma_max:
+            raise UserError(f"sigma_min is {self.sigma_min}; give a number below sigma_max, {self.sigma_max}")
 
 
 @dataclass

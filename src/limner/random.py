@@ -60,7 +60,7 @@ def _words(seed: int, samples: Tensor, stream: str, step: int | Tensor, count: i
 def bits(seed: int, samples: Tensor, stream: str, step: int | Tensor = 0, *, count: int = 1) -> Tensor:
     """Unsigned 32-bit words as int64, (N, count)."""
     words = torch.stack(_words(seed, samples, stream, step, count), dim=-1)
-    return words.reshape(len(samples), -1)[:, :count]
+    return words.flatten(1)[:, :count]
 
 
 def uniform(seed: int, samples: Tensor, stream: str, step: int | Tensor = 0, *, shape: tuple[int, ...] = ()) -> Tensor:
@@ -88,7 +88,7 @@ def normal(seed: int, samples: Tensor, stream: str, step: int | Tensor = 0, *, s
         angle = b.to(torch.float32) * (2.0 * math.pi * 2.0**-32)
         out[:, :, 2 * i] = radius * angle.cos()
         out[:, :, 2 * i + 1] = radius * angle.sin()
-    return out.reshape(len(samples), -1)[:, :count].reshape(len(samples), *shape)
+    return out.flatten(1)[:, :count].reshape(len(samples), *shape)
 
 
 @contextmanager

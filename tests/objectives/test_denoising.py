@@ -7,10 +7,10 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from limner.contracts import Condition
+from limner.contracts import Condition, Level
 from limner.models import PRECONDITIONINGS, Preconditioned
 from limner.objectives import AdamWConfig, Batch, Context, Denoising, DenoisingConfig, LogitNormal, LogNormal
-from limner.objectives.denoising import edm_weight
+from limner.objectives.denoising import WEIGHTINGS, edm_weight
 
 
 class Half(nn.Module):
@@ -47,7 +47,7 @@ def test_flow_loss_is_the_mean_squared_error_of_the_velocity() -> None:
     by_hand = ((velocity - (noise - data.images)) ** 2).mean(dim=(1, 2, 3)) * (
         t.flatten() / t.flatten().clamp_min(0.02)
     ) ** 2
-    assert float(objective.loss(data, context)["loss"]) == pytest.approx(float(by_hand.mean()), rel=1e-4)
+    assert objective.loss(data, context)["loss"].item() == pytest.approx(float(by_hand.mean()), rel=1e-4)
 
 
 def test_edm_loss_is_the_mean_squared_error_of_the_raw_network() -> None:
@@ -59,7 +59,7 @@ def test_edm_loss_is_the_mean_squared_error_of_the_raw_network() -> None:
     skip, into = 0.25 / (sigma**2 + 0.25), 1 / (sigma**2 + 0.25).sqrt()
     target = (data.images - skip * x) / (sigma * 0.5 * into)
     by_hand = ((0.5 * into * x - target) ** 2).mean()
-    assert float(objective.loss(data, context)["loss"]) == pytest.approx(float(by_hand), rel=1e-3)
+    assert objective.loss(data, context)["loss"].item() == pytest.approx(float(by_hand), rel=1e-3)
 
 
 def test_edm_weight_by_the_paper() -> None:
@@ -111,3 +111,60 @@ def test_every_seed_spreads_its_own_way() -> None:
     a, b = (Context(seed, samples, "denoise", 0.0).spread("level") for seed in (1, 2))
     assert not torch.allclose(a, b)
     assert bool(((a > 0) & (a < 1)).all())
+
+
+@pytest.mark.parametrize("size", [1, 5, 24])
+def test_micro_batches_add_up_to_the_batch(size: int) -> None:
+    """Noise, levels and hidden labels of a sample stay its own, so loss and gradient are means over the parts."""
+
+    def run(sizes: list[int]) -> tuple[float, float, Tensor]:
+        objective = taught(DenoisingConfig(label_dropout=0.4))
+        first, total = 40, torch.zeros(())
+        for count in sizes:
+            total = total + objective.loss(*batch(first, count))["loss"] * count / 24
+            first += count
+        total.backward()
+        net = objective.denoiser.net
+        assert isinstance(net, Half)
+        assert net.gain.grad is not None
+        return total.item(), net.gain.grad.item(), torch.cat(net.labels)
+
+    loss, gradient, labels = run([24])
+    part_loss, part_gradient, part_labels = run([size] * (24 // size) + [24 % size] * (24 % size > 0))
+    assert part_loss == pytest.approx(loss, rel=1e-4)
+    assert part_gradient == pytest.approx(gradient, rel=1e-4)
+    assert torch.equal(part_labels, labels)
+    assert 0 < int((labels == -1).sum()) < 24
+
+
+@pytest.mark.parametrize("weighting", ["edm", "velocity"])
+def test_the_loss_is_finite_at_the_farthest_levels(weighting: str) -> None:
+    """A wide logit-normal meets t = 1 in float32, where alpha is 0 and sigma / alpha infinite."""
+    config = DenoisingConfig(preconditioning="edm", levels=LogitNormal(std=6.0), weighting=weighting)  # type: ignore[arg-type]
+    assert float(LogitNormal(std=6.0)(torch.tensor([1 - 1e-6])).alpha) == 0
+    losses = taught(config).loss(*batch(0, 4096))
+    assert math.isfinite(losses["loss"].item())
+    assert float(WEIGHTINGS[weighting](Level(torch.zeros(1), torch.ones(1)), 0.5)) == (4.0 if weighting == "edm" else 1)
+
+
+def test_velocity_weight_stops_growing_below_two_percent_of_noise() -> None:
+    t = torch.tensor([1.0, 0.5, 0.02, 0.001])
+    torch.testing.assert_close(
+        WEIGHTINGS["velocity"](Level(3 * (1 - t), 3 * t), 0.5), torch.tensor([1.0, 4.0, 2500.0, 2500.0])
+    )
+
+
+@pytest.mark.parametrize("levels", [LogNormal(), LogitNormal(mean=-0.4, std=1.3)])
+def test_levels_of_a_run_follow_their_distribution(levels: LogNormal | LogitNormal) -> None:
+    """ln(sigma / alpha) is normal in both; any stretch of samples is a fair share of it."""
+    context = Context(5, torch.arange(70_000, 74_000), "denoise", 0.0)
+    at = levels(context.spread("level"))
+    found = (at.sigma / at.alpha).log().double().numpy()
+    assert stats.kstest(found, "norm", (levels.mean, levels.std)).statistic < 0.002
+
+
+def test_noise_level_and_hiding_are_drawn_apart() -> None:
+    context = Context(5, torch.arange(20_000), "denoise", 0.0)
+    drawn = torch.stack([context.noise("noise", ()), context.spread("level"), context.uniform("drop")])
+    apart = torch.corrcoef(drawn) - torch.eye(3)
+    assert float(apart.abs().max()) < 0.03

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -12,8 +13,19 @@ from limner.codecs import Identity
 from limner.contracts import Condition, ImageSpec, Level, Model, Prediction, SampleConfig
 from limner.errors import UserError
 from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
-from limner.sampling import SOLVERS, advance, begin, classifier_free, evaluations, labels_for, sample, to_uint8
+from limner.sampling import (
+    SOLVERS,
+    FlowTimes,
+    advance,
+    begin,
+    classifier_free,
+    evaluations,
+    labels_for,
+    sample,
+    to_uint8,
+)
 from limner.sampling.draw import discretization
+from limner.sampling.solvers import Denoise, Noise
 
 SPEC = ImageSpec(1, (9, 7), "L")
 CONFIGS = {
@@ -39,12 +51,45 @@ def model() -> Model:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_picture_does_not_see_its_batch(model: Model, name: str) -> None:
     whole = sample(model, 65, seed=2**40 + 1, config=CONFIGS[name], batch=65)
-    for batch in (1, 7, 64):
-        drawn = sample(model, 65, seed=2**40 + 1, config=CONFIGS[name], batch=batch)
-        assert np.abs(drawn.astype(int) - whole.astype(int)).max() <= 1
+    for batch, n in ((1, 5), (7, 16), (64, 65)):
+        drawn = sample(model, n, seed=2**40 + 1, config=CONFIGS[name], batch=batch)
+        assert np.abs(drawn.astype(int) - whole[:n].astype(int)).max() <= 1
     assert whole.std() > 10
     others = sample(model, 65, seed=1, config=CONFIGS[name], batch=65)
     assert not np.array_equal(whole, others)
+
+
+class OnlyNoise:
+    """A solver whose pictures are the fresh noise that it is handed."""
+
+    def evaluations(self, steps: int) -> int:
+        return 0
+
+    def init(self, x: Tensor) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, x: Tensor, at: Level, to: Level, cond: Condition, memory: Tensor | None, noise: Noise
+    ) -> tuple[Tensor, Tensor | None]:
+        return noise("fresh"), None
+
+
+def noise_of(samples: Tensor, steps: int) -> Tensor:
+    """What the samples begin with (no steps), or are handed in that step."""
+    solver, schedule = OnlyNoise(), FlowTimes().levels(4)
+    paths = begin(SPEC, samples, [schedule] * len(samples), solver, seed=2**40 + 1)
+    for _ in range(steps):
+        advance(paths, lambda x, at, cond: Prediction(x), solver, Condition(), seed=2**40 + 1)
+    return paths.x
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_noise_is_the_same_bits_in_any_batch(steps: int) -> None:
+    samples = torch.arange(65)
+    whole = noise_of(samples, steps)
+    assert not torch.equal(whole, noise_of(samples, steps + 1))
+    for batch in (1, 7, 64):
+        assert torch.equal(torch.cat([noise_of(part, steps) for part in samples.split(batch)]), whole)
 
 
 @pytest.mark.parametrize("name", ["euler", "heun", "ddim"])
@@ -85,30 +130,6 @@ def test_samples_under_way_together_equal_each_alone(model: Model, name: str) ->
         torch.testing.assert_close(together[i], finished([i])[0], rtol=0, atol=1e-5)
 
 
-def test_guidance_is_linear_and_costs_only_where_it_is_on() -> None:
-    rows: list[int] = []
-
-    def denoise(x: Tensor, at: Level, cond: Condition) -> Prediction:
-        assert cond.label is not None
-        rows.append(len(x))
-        return Prediction(x * (cond.label.reshape(-1, 1, 1, 1) + 2))
-
-    x, label = torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 4])
-    alpha = torch.tensor([0.1, 0.5, 0.9])
-    at, cond = Level(alpha, 1 - alpha), Condition(label)
-    assert classifier_free(denoise, 1.0) is denoise
-    full = classifier_free(denoise, 3.0)(x, at, cond).x0[:, 0, 0, 0]
-    torch.testing.assert_close(full, 1 + 3 * (label + 2.0 - 1))
-    assert rows == [6]
-    rows.clear()
-    part = classifier_free(denoise, 3.0, 0.4, 0.6)(x, at, cond).x0[:, 0, 0, 0]
-    torch.testing.assert_close(part, torch.tensor([2.0, 7.0, 6.0]))
-    assert rows == [4]
-    rows.clear()
-    classifier_free(denoise, 3.0, 0.95, 1.0)(x, at, cond)
-    assert rows == [3]
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 def test_counted_cost(model: Model, name: str) -> None:
     seen = 0
@@ -135,6 +156,12 @@ def test_labels(model: Model) -> None:
     assert labels_for(model, 2, [2, 0]).label.tolist() == [2, 0]
     for wrong, says in (
         ("dgo", "did you mean 'dog'"),
+        ("", "known: 7, cat, dog"),
+        ("--5", "'--5' is unknown"),
+        ("²", "'²' is unknown"),
+        ("1.0", "'1.0' is unknown"),
+        ("9" * 5000, "is unknown"),
+        ("3", "3 is out of range; this model has 3 classes, 0 to 2"),
         (3, "out of range"),
         (-1, "out of range"),
         ([1], "1 labels for 2"),
@@ -160,11 +187,52 @@ def test_unlabelled_models() -> None:
         ({"steps": 0}, "steps is 0"),
         ({"steps": 10_001}, "steps is 10001"),
         ({"config": SampleConfig(discretization="flwo")}, "did you mean 'flow'"),
+        ({"n": 0}, "n is 0; give a number from 1"),
+        ({"n": 10_000_001}, "n is 10000001"),
+        ({"guidance": math.nan}, "guidance is nan"),
     ],
 )
 def test_settings_that_nobody_knows(model: Model, changes: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        sample(model, 2, **changes)  # type: ignore[arg-type]
+        sample(model, **{"n": 2, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shift": 0.0},
+        {"shift": -1.0},
+        {"rho": 0.0},
+        {"sigma_min": 0.0},
+        {"sigma_max": math.inf},
+        {"eta": 1.5},
+        {"churn": -1.0},
+        {"guidance_from": -0.1},
+        {"guidance_to": math.nan},
+    ],
+    ids=str,
+)
+def test_numbers_that_no_picture_survives(changes: dict[str, float]) -> None:
+    """All of these used to divide by zero, or to make pictures of NaN."""
+    (name,) = changes
+    with pytest.raises(UserError, match=f"{name} is .*; give a number from"):
+        SampleConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_edm_levels_must_fall() -> None:
+    with pytest.raises(UserError, match=r"sigma_min is 2\.0; give a number below sigma_max, 1\.0"):
+        SampleConfig(sigma_min=2.0, sigma_max=1.0)
+
+
+def test_a_mistyped_solver_is_told_before_training() -> None:
+    with pytest.raises(UserError, match="did you mean 'euler'"):
+        evaluations(SampleConfig(solver="eulr"))
+
+
+def test_progress_is_told_batch_by_batch(model: Model) -> None:
+    done: list[int] = []
+    sample(model, 5, batch=2, steps=1, on_progress=done.append)
+    assert done == [2, 4, 5]
 
 
 def test_pixels_survive_the_way_in_and_out() -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from limner import random
-from limner.contracts import Condition, Level, Prediction
-from limner.sampling import DDIM, EDMTimes, Euler, FlowTimes, Heun
+from limner.contracts import Condition, Level, Prediction, SampleConfig
+from limner.sampling import DDIM, SOLVERS, EDMTimes, Euler, FlowTimes, Heun
 from limner.sampling.discretization import Discretization
 from limner.sampling.solvers import Solver
 
@@ -98,22 +98,28 @@ def test_noise_keeps_the_distribution(solver: Solver, times: Discretization) -> 
     torch.testing.assert_close(drawn[:3], again)
 
 
-@pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(eta=0.0)])
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(eta=0.0), DDIM(eta=0.7), Heun(gamma=0.3)])
 def test_scaling_the_path_scales_the_picture_on_it(solver: Solver) -> None:
     """(c alpha, c sigma) is the same level for c x."""
-    x = random.normal(1, torch.arange(5), "init", shape=SHAPE).double()
+    x, fresh = (random.normal(1, torch.arange(5), name, shape=SHAPE).double() for name in ("init", "fresh"))
     at, to = (
         Level(torch.full((5,), a, dtype=torch.float64), torch.full((5,), s, dtype=torch.float64))
         for a, s in ((0.3, 0.7), (0.6, 0.4))
     )
-
-    def no_noise(name: str) -> Tensor:
-        raise AssertionError("a deterministic step draws no noise")
-
-    plain = solver.step(denoise, x, at, to, Condition(), None, no_noise)[0]
+    plain = solver.step(denoise, x, at, to, Condition(), None, lambda _: fresh)[0]
     c = 2.5
     scaled = [Level(c * level.alpha, c * level.sigma) for level in (at, to)]
-    torch.testing.assert_close(solver.step(denoise, c * x, *scaled, Condition(), None, no_noise)[0], c * plain)
+    torch.testing.assert_close(solver.step(denoise, c * x, *scaled, Condition(), None, lambda _: fresh)[0], c * plain)
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(eta=0.0)])
+def test_a_deterministic_step_draws_no_noise(solver: Solver) -> None:
+    def no_noise(name: str) -> Tensor:
+        raise AssertionError(name)
+
+    level = Level(torch.full((2,), 0.5), torch.full((2,), 0.5))
+    x = torch.ones(2, *SHAPE)
+    torch.testing.assert_close(solver.step(denoise, x, level, level, Condition(), None, no_noise)[0], x)
 
 
 @pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(eta=0.7), Heun(gamma=0.3)])
@@ -150,36 +156,87 @@ def test_counted_evaluations_are_those_made() -> None:
         assert calls == solver.evaluations(7)
 
 
-def test_edm_levels_by_the_paper() -> None:
-    """Equation 5 of Karras et al. 2022, in plain Python."""
-    levels = EDMTimes(sigma_min=0.002, sigma_max=80.0, rho=7.0).levels(18)
-    expected = [(80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(18)] + [0.0]
-    assert levels.sigma.tolist() == pytest.approx(expected, rel=1e-6)
-    assert levels.alpha.tolist() == [1.0] * 19
+def test_churn_is_bounded_and_stays_in_its_interval() -> None:
+    """Karras et al. 2022, algorithm 2: gamma = min(S_churn / N, sqrt(2) - 1), and only for sigma within its bounds."""
+    assert SOLVERS["heun"](SampleConfig(steps=40, churn=10)) == Heun(gamma=0.25)
+    assert SOLVERS["heun"](SampleConfig(steps=4, churn=40)) == Heun(gamma=math.sqrt(2) - 1)
+    sigma = torch.tensor([0.05, 0.5, 5.0], dtype=torch.float64)
+    at, to = Level(torch.ones_like(sigma), sigma), Level(torch.ones_like(sigma), sigma / 2)
+    x, fresh = (random.normal(1, torch.arange(3), name, shape=SHAPE).double() for name in ("init", "churn"))
+    solver = Heun(gamma=0.3, churn_from=0.1, churn_to=1.0, churn_noise=1.1)
+    stepped = solver.step(denoise, x, at, to, Condition(), None, lambda _: fresh)[0]
+    raised = torch.tensor([0.05, 0.65, 5.0], dtype=torch.float64)
+    extra = 1.1 * (raised**2 - sigma**2).sqrt().reshape(-1, 1, 1, 1)
+    calm = Heun().step(denoise, x + extra * fresh, Level(at.alpha, raised), to, Condition(), None, lambda _: fresh)[0]
+    torch.testing.assert_close(stepped, calm)
 
 
-@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
-def test_flow_levels(shift: float) -> None:
-    levels = FlowTimes(shift=shift).levels(10)
-    t = torch.linspace(1, 0, 11)
-    torch.testing.assert_close(levels.sigma, shift * t / (1 + (shift - 1) * t))
-    torch.testing.assert_close(levels.alpha + levels.sigma, torch.ones(11))
-    assert float(levels.alpha[0]) == 0
-    assert float(levels.sigma[-1]) == 0
+def test_pure_noise_is_not_churned() -> None:
+    """At alpha = 0 there is no picture to move away from, and sigma / alpha is infinite."""
+    at, to = Level(torch.zeros(4), torch.ones(4)), Level(torch.full((4,), 0.2), torch.full((4,), 0.8))
+    x, fresh = (random.normal(1, torch.arange(4), name, shape=SHAPE) for name in ("init", "churn"))
+    churned, calm = (
+        solver.step(denoise, x, at, to, Condition(), None, lambda _: fresh)[0] for solver in (Heun(gamma=0.3), Heun())
+    )
+    assert torch.equal(churned, calm)
 
 
-def test_diffusers_takes_the_same_euler_steps() -> None:
-    """From the same noise over the same levels; its scheduler preconditions a raw network's output itself."""
+def levels_of(n: int, alpha: Tensor, sigma: Tensor) -> Callable[[int], Level]:
+    return lambda i: Level(alpha[i].expand(n), sigma[i].expand(n))
+
+
+@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "HeunDiscreteScheduler"])
+def test_diffusers_takes_the_same_steps_over_edm_levels(name: str) -> None:
+    """The same denoiser, told as the noise it implies, from the same noise over the same levels."""
     diffusers = pytest.importorskip("diffusers", reason="needs the extra 'peers'")
-    scheduler = diffusers.EDMEulerScheduler(sigma_min=0.02, sigma_max=80.0, sigma_data=0.5, rho=7.0)
-    scheduler.set_timesteps(12)
-    levels = EDMTimes(sigma_min=0.02).levels(12)
-    torch.testing.assert_close(scheduler.sigmas, levels.sigma, rtol=1e-4, atol=1e-4)
-    mine = theirs = random.normal(3, torch.arange(8), "init", shape=SHAPE) * levels.sigma[0]
+    scheduler = getattr(diffusers, name)(use_karras_sigmas=True)
+    scheduler.set_timesteps(10)
+    scheduler.set_begin_index(0)
+    twice = name.startswith("Heun")  # it lists every level but the first and the last two times
+    sigmas = torch.cat([scheduler.sigmas[:1], scheduler.sigmas[1::2]]) if twice else scheduler.sigmas
+    level = levels_of(8, torch.ones(11), sigmas)
+    mine = theirs = random.normal(3, torch.arange(8), "init", shape=SHAPE) * sigmas[0]
+    for i in range(10):
+        solver: Solver = Heun() if twice else Euler()
+        mine, _ = solver.step(denoise, mine, level(i), level(i + 1), Condition(), None, torch.zeros)
+    for sigma, t in zip(scheduler.sigmas, scheduler.timesteps, strict=False):
+        scheduler.scale_model_input(theirs, t)
+        at = Level(torch.ones(8), sigma.expand(8))
+        theirs = scheduler.step(denoise(theirs, at, Condition()).noise(theirs, at), t, theirs).prev_sample
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_diffusers_takes_the_same_ddim_steps(eta: float) -> None:
+    """On a variance-preserving path, with the same fresh noise."""
+    diffusers = pytest.importorskip("diffusers", reason="needs the extra 'peers'")
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=True)
+    scheduler.set_timesteps(20)
+    kept = torch.cat([scheduler.alphas_cumprod[scheduler.timesteps], torch.ones(1)])
+    level = levels_of(8, kept.sqrt(), (1 - kept).sqrt())
+    samples = torch.arange(8)
+    mine = theirs = random.normal(3, samples, "init", shape=SHAPE)
     for i, t in enumerate(scheduler.timesteps):
-        at, to = (Level(levels.alpha[j].expand(8), levels.sigma[j].expand(8)) for j in (i, i + 1))
-        mine, _ = Euler().step(denoise, mine, at, to, Condition(), None, torch.zeros)
-        sigma = scheduler.sigmas[i]
-        skip, out = 0.25 / (sigma**2 + 0.25), sigma * 0.5 / (sigma**2 + 0.25) ** 0.5
-        theirs = scheduler.step((denoise(theirs, at, Condition()).x0 - skip * theirs) / out, t, theirs).prev_sample
+
+        def noise(name: str, step: int = i) -> Tensor:
+            return random.normal(3, samples, name, step, shape=SHAPE)
+
+        mine, _ = DDIM(eta).step(denoise, mine, level(i), level(i + 1), Condition(), None, noise)
+        eps = denoise(theirs, level(i), Condition()).noise(theirs, level(i))
+        theirs = scheduler.step(eps, t, theirs, eta=eta, variance_noise=noise("ancestral")).prev_sample
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_diffusers_takes_the_same_steps_on_the_flow() -> None:
+    diffusers = pytest.importorskip("diffusers", reason="needs the extra 'peers'")
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    given = FlowTimes(shift=3.0).levels(12)
+    scheduler.set_timesteps(sigmas=given.sigma[:-1].tolist())
+    torch.testing.assert_close(scheduler.sigmas, given.sigma)
+    level = levels_of(8, given.alpha, given.sigma)
+    mine = theirs = random.normal(3, torch.arange(8), "init", shape=SHAPE)
+    for i, t in enumerate(scheduler.timesteps):
+        mine, _ = Euler().step(denoise, mine, level(i), level(i + 1), Condition(), None, torch.zeros)
+        guess = denoise(theirs, level(i), Condition())
+        theirs = scheduler.step(guess.noise(theirs, level(i)) - guess.x0, t, theirs).prev_sample
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)

@@ -82,4 +82,4 @@ class Preconditioned(Denoiser):
         skip, out, into = (value.reshape(-1, 1, 1, 1) for value in (c.skip, c.out, c.into))
         f: Tensor = self.net(x * into, c.noise, cond.label)
         # Under autocast F may come in half precision; the sum must not.
-        return Prediction(skip * x + out * f.float())
+        return Prediction(skip * x + out * f.to(x.dtype))

@@ -51,6 +51,9 @@ class UNetConfig:
                 raise UserError(f"net.{name} is {getattr(self, name)}; give a number from {lowest} to {highest}")
         if not 1 <= len(self.multipliers) <= 12 or not all(1 <= m <= 64 for m in self.multipliers):
             raise UserError(f"net.multipliers are {self.multipliers}; give 1 to 12 numbers from 1 to 64")
+        last = len(self.multipliers) - 1
+        if not all(0 <= level <= last for level in self.attention):
+            raise UserError(f"net.attention is {self.attention}; this network has the resolutions 0 to {last}")
 
     def fitted(self, size: tuple[int, int]) -> UNetConfig:
         """With nothing left to be fitted to pictures of this (height, width)."""
@@ -59,8 +62,13 @@ class UNetConfig:
         return replace(self, unshuffle=2 ** max(0, math.floor(math.log2(max(size) / _SHORTEST))))
 
 
+def _parts(channels: int, most: int) -> int:
+    """The largest number of equal parts, at most ``most``, that the channels can be cut into."""
+    return next(parts for parts in range(max(1, most), 0, -1) if channels % parts == 0)
+
+
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(min(32, max(1, channels // 8)), channels)
+    return nn.GroupNorm(_parts(channels, min(32, channels // 8)), channels)
 
 
 def _zero(module: nn.Conv2d | nn.Linear) -> nn.Module:
@@ -71,7 +79,7 @@ def _zero(module: nn.Conv2d | nn.Linear) -> nn.Module:
 
 
 class NoiseFeatures(nn.Module):
-    """Sines and cosines of c_noise (N,) at ``dim / 2`` frequencies from 1/2 to 64 turns a unit, (N, dim)."""
+    """Sines and cosines of c_noise (N,) at ``dim / 2`` frequencies from 1/4 to 16 turns a unit, (N, dim), dim even."""
 
     frequencies: Tensor
 
@@ -109,11 +117,11 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels of one resolution, heads of 64 channels, with its own way around."""
+    """Self-attention over the pixels of one resolution, heads of at least 64 channels, with its own way around."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // 64)
+        self.heads = _parts(channels, channels // 64)
         self.norm = _norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = _zero(nn.Conv2d(channels, channels, 1))
@@ -143,8 +151,9 @@ class UNet(nn.Module):
         embedding = 4 * width
         self.unshuffle = p
         self.stride = p * 2 ** (len(channels) - 1)
-        self.noise = NoiseFeatures(width)
-        self.embed_noise = nn.Linear(width, embedding)
+        features = width + width % 2  # sines and cosines come in pairs
+        self.noise = NoiseFeatures(features)
+        self.embed_noise = nn.Linear(features, embedding)
         self.embed_label = nn.Embedding(classes + 1, embedding) if classes else None
         self.embed = nn.Linear(embedding, embedding)
 

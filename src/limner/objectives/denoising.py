@@ -34,9 +34,11 @@ class DenoisingConfig:
 
 
 def edm_weight(at: Level, sigma_data: float) -> Tensor:
-    """(sigma² + sigma_data²) / (sigma sigma_data)² (Karras et al. 2022, table 1), with sigma / alpha for sigma."""
-    sigma = at.sigma / at.alpha
-    return (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
+    """(sigma² + sigma_data²) / (sigma sigma_data)² (Karras et al. 2022, table 1), with sigma / alpha for sigma.
+
+    Written as 1 / sigma_data² + (alpha / sigma)², which is finite at alpha = 0.
+    """
+    return sigma_data**-2 + (at.alpha / at.sigma).square()
 
 
 def velocity_weight(at: Level, sigma_data: float) -> Tensor:

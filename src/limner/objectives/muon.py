@@ -63,7 +63,11 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, params: Iterable[Tensor], lr: float = 2e-3, momentum: float = 0.95, weight_decay: float = 0.0
     ) -> None:
-        super().__init__(list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        weights = list(params)
+        for weight in weights:
+            if _matrix(weight, weight).data_ptr() != weight.data_ptr():
+                raise ValueError(f"Muon needs weights whose memory is in order, not {weight.stride()}")
+        super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -88,16 +92,17 @@ class Muon(torch.optim.Optimizer):
         for i, p in enumerate(params):
             alike[(p.shape[0], p[0].numel())].append(i)
         for (rows, columns), which in alike.items():
-            stacked = torch.stack([_matrix(ahead[i]) for i in which])
+            stacked = torch.stack([_matrix(ahead[i], params[i]) for i in which])
             rate = group["lr"] * 0.2 * max(rows, columns) ** 0.5
             torch._foreach_add_(
-                [_matrix(params[i]) for i in which], list(orthogonalized(stacked).unbind()), alpha=-rate
+                [_matrix(params[i], params[i]) for i in which], list(orthogonalized(stacked).unbind()), alpha=-rate
             )
 
 
-def _matrix(weight: Tensor) -> Tensor:
-    """A view (out, rest). The order of the columns changes nothing but the order of the result's, so it is that of
-    the memory: a channels_last convolution is not copied."""
+def _matrix(values: Tensor, weight: Tensor) -> Tensor:
+    """Values shaped like a weight as (out, rest), a view if they lie in memory as the weight does. The order of the
+    columns changes nothing but the order of the result's, so it is that of the weight's memory: a channels_last
+    convolution is not copied."""
     if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
-        return weight.permute(0, 2, 3, 1).flatten(1)
-    return weight.flatten(1)
+        return values.permute(0, 2, 3, 1).flatten(1)
+    return values.flatten(1)

@@ -74,20 +74,27 @@ def advance(paths: Trajectories, denoise: Denoise, solver: Solver, cond: Conditi
     paths.step = paths.step + 1
 
 
+def checked(config: SampleConfig) -> SampleConfig:
+    """The same config.
+
+    Raises:
+        UserError: nobody knows its solver or its discretization.
+    """
+    if config.solver not in SOLVERS:
+        raise UserError(f"solver '{config.solver}' is unknown{nearest(config.solver, SOLVERS)}")
+    if config.discretization not in DISCRETIZATIONS:
+        raise UserError(
+            f"discretization '{config.discretization}' is unknown{nearest(config.discretization, DISCRETIZATIONS)}"
+        )
+    return config
+
+
 def resolve(model: Model, config: SampleConfig | None, **changes: object) -> SampleConfig:
     """The model's defaults, or ``config``, with the changes that are not None; checked."""
     known = {name: value for name, value in changes.items() if value is not None}
-    resolved = replace(config or model.defaults, **known)  # type: ignore[arg-type]
-    if resolved.solver not in SOLVERS:
-        raise UserError(f"solver '{resolved.solver}' is unknown{nearest(resolved.solver, SOLVERS)}")
-    if resolved.discretization not in DISCRETIZATIONS:
-        raise UserError(
-            f"discretization '{resolved.discretization}' is unknown{nearest(resolved.discretization, DISCRETIZATIONS)}"
-        )
+    resolved = checked(replace(config or model.defaults, **known))  # type: ignore[arg-type]
     if known.get("guidance", 1) != 1 and not model.labels:
         raise UserError("guidance steers towards a class, and this model was trained without labels; leave it out")
-    if not 1 <= resolved.steps <= 10_000:
-        raise UserError(f"steps is {resolved.steps}; give a number from 1 to 10,000")
     return resolved
 
 
@@ -99,7 +106,7 @@ def discretization(config: SampleConfig) -> Discretization:
 
 def evaluations(config: SampleConfig) -> int:
     """How many pictures the network sees to draw one, guidance included."""
-    solver = SOLVERS[config.solver](config)
+    solver = SOLVERS[checked(config).solver](config)
     once: int = solver.evaluations(config.steps)
     if config.guidance == 1:
         return once
@@ -162,11 +169,13 @@ def labels_for(model: Model, n: int, label: int | str | list[int] | None) -> Con
 def _number(labels: tuple[str, ...], label: int | str) -> int:
     if isinstance(label, str) and label in labels:
         return labels.index(label)
-    if isinstance(label, str) and not label.lstrip("-").isdigit():
-        raise UserError(f"label '{label}' is unknown{nearest(label, labels)}")
-    if not 0 <= int(label) < len(labels):
+    try:
+        number = int(label)
+    except ValueError:
+        raise UserError(f"label '{label}' is unknown{nearest(str(label), labels)}") from None
+    if not 0 <= number < len(labels):
         raise UserError(f"label {label} is out of range; this model has {len(labels)} classes, 0 to {len(labels) - 1}")
-    return int(label)
+    return number
 
 
 def sample(

@@ -1,0 +1,96 @@
+"""Preconditionings as laws of the denoiser that they make, whatever network is inside."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from limner.contracts import Condition, ImageSpec, Level
+from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
+
+DATA = 0.5
+
+
+class Wavy(nn.Module):
+    """A network that depends on all it is given, nonlinearly."""
+
+    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None) -> Tensor:
+        return torch.sin(3 * x + noise.reshape(-1, 1, 1, 1))
+
+
+def denoised(name: str, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    return Preconditioned(Wavy(), PRECONDITIONINGS[name], DATA)(x, Level(alpha, sigma), Condition()).x0
+
+
+PIXELS = torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(1, 1, 3, 3)
+WEIGHT = st.floats(0.01, 5).map(lambda value: torch.tensor([value], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", PRECONDITIONINGS)
+@settings(deadline=None)
+@given(alpha=WEIGHT, sigma=WEIGHT, by=WEIGHT)
+def test_scaling_a_picture_and_its_level_changes_nothing(name: str, alpha: Tensor, sigma: Tensor, by: Tensor) -> None:
+    """To the precision of float64, in which nothing on the way is narrowed."""
+    plain = denoised(name, PIXELS, alpha, sigma)
+    assert plain.dtype == torch.float64
+    torch.testing.assert_close(denoised(name, by * PIXELS, by * alpha, by * sigma), plain, rtol=1e-10, atol=1e-10)
+
+
+@settings(deadline=None)
+@given(sigma=WEIGHT)
+def test_edm_by_the_paper(sigma: Tensor) -> None:
+    """Karras et al. 2022, equation 7 with table 1, as the whole denoiser, in float64."""
+    total = (sigma**2 + DATA**2).sqrt()
+    inside = torch.sin(3 * PIXELS / total + sigma.log() / 4)
+    expected = DATA**2 / total**2 * PIXELS + sigma * DATA / total * inside
+    found = denoised("edm", PIXELS, torch.ones_like(sigma), sigma)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["edm", "flow"])
+def test_without_noise_the_picture_is_what_is_seen(name: str) -> None:
+    """At sigma = 0 there is nothing to guess: x / alpha, whatever the network says."""
+    alpha, sigma = torch.tensor([0.8], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    torch.testing.assert_close(denoised(name, PIXELS, alpha, sigma), PIXELS / 0.8)
+
+
+@pytest.mark.parametrize("name", PRECONDITIONINGS)
+def test_pure_noise_tells_nothing_but_through_the_network(name: str) -> None:
+    """At alpha = 0 no row but the flow's hands x on, and all are finite."""
+    alpha, sigma = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    out = denoised(name, PIXELS, alpha, sigma)
+    c = PRECONDITIONINGS[name](Level(alpha, sigma), DATA)
+    assert bool(out.isfinite().all())
+    assert float(c.skip) == (1.0 if name == "flow" else 0.0)
+
+
+@pytest.mark.parametrize("name", ["edm", "flow"])
+def test_targets_of_the_network_are_of_even_size(name: str) -> None:
+    """What F must answer, on data of this spread: variance 1 at every level (EDM), 1 + sigma_data² (the velocity)."""
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(50_000, generator=generator, dtype=torch.float64) for _ in range(2))
+    for t in (0.02, 0.3, 0.7, 0.98):
+        alpha, sigma = torch.tensor([1 - t], dtype=torch.float64), torch.tensor([t], dtype=torch.float64)
+        c = PRECONDITIONINGS[name](Level(alpha, sigma), DATA)
+        x = alpha * DATA * x0 + sigma * noise
+        target = (DATA * x0 - c.skip * x) / c.out
+        assert float(target.var()) == pytest.approx(1.0 if name == "edm" else 1 + DATA**2, rel=0.03)
+        assert float((c.into * x).var()) == pytest.approx(1, rel=0.03)
+
+
+@pytest.mark.parametrize("name", PRECONDITIONINGS)
+def test_half_precision_inside_keeps_single_outside(name: str) -> None:
+    raw = UNet(UNetConfig(width=16), ImageSpec(1, (8, 8), "L"), 0)
+    nn.init.normal_(raw.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    net = Preconditioned(raw, PRECONDITIONINGS[name], DATA).requires_grad_(False)
+    x = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8)
+    at = Level(torch.tensor([0.9, 0.2]), torch.tensor([0.1, 0.8]))
+    single = net(x, at, Condition()).x0
+    with torch.autocast("cpu", torch.bfloat16):
+        half = net(x, at, Condition()).x0
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, single)
+    torch.testing.assert_close(half, single, rtol=0.05, atol=0.05)

@@ -1,0 +1,106 @@
+"""Muon as a whole against its definition, one matrix at a time; orthogonalising itself is in test_optimizers.py."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limner.objectives.muon import Muon, orthogonalized
+
+SHAPES = [(16, 24), (24, 16), (16, 24), (20, 4, 3, 3), (20, 4, 3, 3), (16, 8, 5), (32, 40, 1, 1)]
+
+
+def drawn(seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in SHAPES]
+
+
+def by_definition(weights: list[Tensor], grads: list[list[Tensor]], lr: float, beta: float, decay: float) -> None:
+    """Jordan et al. 2024: m = beta m + (1 - beta) g; orthogonalise (1 - beta) g + beta m; the step's size is AdamW's
+    (Liu et al. 2025, equation 4: 0.2 sqrt(max(rows, columns)))."""
+    momenta = [torch.zeros_like(w) for w in weights]
+    for step in grads:
+        for w, m, g in zip(weights, momenta, step, strict=True):
+            m.mul_(beta).add_(g, alpha=1 - beta)
+            ahead = ((1 - beta) * g + beta * m).reshape(len(g), -1)
+            w.mul_(1 - lr * decay)
+            size = 0.2 * max(ahead.shape) ** 0.5
+            w.sub_(lr * size * orthogonalized(ahead[None])[0].reshape(w.shape))
+
+
+def test_by_its_definition() -> None:
+    weights, grads = drawn(0), [drawn(seed) for seed in (1, 2, 3)]
+    params = [nn.Parameter(w.clone()) for w in weights]
+    optimizer = Muon(params, lr=0.05, momentum=0.9, weight_decay=0.2)
+    for step in grads:
+        for p, g in zip(params, step, strict=True):
+            p.grad = g.clone()
+        optimizer.step()
+    by_definition(weights, grads, 0.05, 0.9, 0.2)
+    for p, w in zip(params, weights, strict=True):
+        torch.testing.assert_close(p.detach(), w, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("grad", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(16, 4, 3, 3), (16, 1, 3, 3), (16, 24, 1, 1)])
+def test_memory_layouts_of_weight_and_gradient_may_differ(
+    weight: torch.memory_format, grad: torch.memory_format, shape: tuple[int, ...]
+) -> None:
+    """A gradient in another layout than its weight used to be added with its columns in the wrong order."""
+    generator = torch.Generator().manual_seed(5)
+    w, g = (torch.randn(shape, generator=generator) for _ in range(2))
+    conv, plain = nn.Parameter(w.contiguous(memory_format=weight).clone()), nn.Parameter(w.flatten(1).clone())
+    conv.grad, plain.grad = g.contiguous(memory_format=grad).clone(), g.flatten(1).clone()
+    for p in (conv, plain):
+        Muon([p], lr=0.1).step()
+    torch.testing.assert_close(conv.detach().flatten(1), plain.detach())
+
+
+def test_memory_that_it_could_not_write_into_is_refused() -> None:
+    with pytest.raises(ValueError, match="memory is in order"):
+        Muon([nn.Parameter(torch.zeros(16, 8, 20).transpose(1, 2))])
+
+
+def test_weights_without_a_gradient_stay() -> None:
+    first, second = (nn.Parameter(torch.ones(16, 16)) for _ in range(2))
+    first.grad = torch.eye(16)
+    Muon([first, second], lr=0.1, weight_decay=0.5).step()
+    assert torch.equal(second.detach(), torch.ones(16, 16))
+    assert not torch.equal(first.detach(), torch.ones(16, 16))
+
+
+def test_a_gradient_of_zero_is_no_step_and_its_scale_does_not_count() -> None:
+    weights = [nn.Parameter(torch.ones(16, 24)) for _ in range(3)]
+    shape = drawn(3)[0]
+    for p, g in zip(weights, (0 * shape, shape, 1000 * shape), strict=True):
+        p.grad = g
+        Muon([p], lr=0.1).step()
+    assert torch.equal(weights[0].detach(), torch.ones(16, 24))
+    torch.testing.assert_close(weights[1].detach(), weights[2].detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_restored_state_goes_on_bit_for_bit() -> None:
+    """For convolutions in channels_last memory too, where the copy of the state is not."""
+    params = [nn.Parameter(w.contiguous(memory_format=torch.channels_last)) for w in drawn(0) if w.ndim == 4]
+    optimizer = Muon(params, lr=0.05)
+
+    def go_on(params: list[nn.Parameter], optimizer: Muon, seeds: range) -> None:
+        for seed in seeds:
+            for p, g in zip(params, (g for g in drawn(seed) if g.ndim == 4), strict=True):
+                p.grad = g.contiguous(memory_format=torch.channels_last)
+            optimizer.step()
+
+    go_on(params, optimizer, range(1, 4))
+    others = [nn.Parameter(p.detach().clone(memory_format=torch.preserve_format)) for p in params]
+    again, kept = Muon(others, lr=0.05), copy.deepcopy(optimizer.state_dict())
+    for state in kept["state"].values():
+        state["momentum"] = state["momentum"].contiguous()
+    again.load_state_dict(kept)
+    go_on(params, optimizer, range(4, 7))
+    go_on(others, again, range(4, 7))
+    for p, other in zip(params, others, strict=True):
+        assert torch.equal(p, other)

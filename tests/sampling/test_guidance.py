@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from limner.contracts import Condition, ImageSpec, Level
+from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
+from limner.sampling import classifier_free
+
+SPEC = ImageSpec(1, (6, 5), "L")
+
+
+@pytest.fixture(scope="module")
+def net() -> Preconditioned:
+    """A small network with random weights everywhere, also where training begins at zero."""
+    raw = UNet(UNetConfig(width=8, multipliers=(1,)), SPEC, 3)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for p in raw.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+    return Preconditioned(raw, PRECONDITIONINGS["flow"], 0.5).requires_grad_(False).eval()
+
+
+def noisy(times: list[float]) -> tuple[Tensor, Level]:
+    sigma = torch.tensor(times)
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(len(times), *SPEC.shape, generator=generator), Level(1 - sigma, sigma)
+
+
+class Rows:
+    """How many pictures the network sees, call by call."""
+
+    def __init__(self, net: Preconditioned) -> None:
+        self.calls: list[int] = []
+        self.hook = net.register_forward_pre_hook(lambda _, given: self.calls.append(len(given[0])))
+
+    def __enter__(self) -> list[int]:
+        return self.calls
+
+    def __exit__(self, *_: object) -> None:
+        self.hook.remove()
+
+
+def test_a_weight_of_one_is_no_guidance(net: Preconditioned) -> None:
+    assert classifier_free(net, 1.0) is net
+
+
+@settings(max_examples=20, deadline=None)
+@given(weight=st.floats(-2, 8))
+def test_linear_in_the_weight(net: Preconditioned, weight: float) -> None:
+    x, at = noisy([0.1, 0.5, 1.0])
+    label = torch.tensor([0, 1, 2])
+    steered, free = (net(x, at, Condition(one)).x0 for one in (label, torch.full((3,), -1)))
+    assert float((steered - free).abs().max()) > 0.05
+    guided = classifier_free(net, weight)(x, at, Condition(label)).x0
+    torch.testing.assert_close(guided, free + weight * (steered - free), rtol=1e-4, atol=1e-5)
+
+
+def test_it_costs_only_where_it_is_on(net: Preconditioned) -> None:
+    """One call for all; outside the interval, whose ends belong to it, a sample is seen once and left as it is."""
+    x, at = noisy([0.125, 0.25, 0.5, 0.75, 0.875])
+    cond = Condition(torch.tensor([0, 1, 2, 0, 1]))
+    plain = net(x, at, cond).x0
+    for lowest, highest, on in ((0.0, 1.0, 5), (0.25, 0.75, 3), (0.3, 0.6, 1), (0.9, 1.0, 0), (0.6, 0.4, 0)):
+        with Rows(net) as seen:
+            guided = classifier_free(net, 3.0, lowest, highest)(x, at, cond).x0
+        assert seen == [5 + on]
+        moved = (guided - plain).abs().amax(dim=(1, 2, 3)) > 1e-3
+        assert moved.tolist() == [lowest <= t <= highest for t in at.sigma.tolist()]
+
+
+def test_the_interval_goes_by_the_ratio_of_a_level(net: Preconditioned) -> None:
+    x, at = noisy([0.2, 0.5, 0.8])
+    guide, cond = classifier_free(net, 3.0, 0.4, 0.6), Condition(torch.tensor([0, 1, 2]))
+    scaled = guide(4 * x, Level(4 * at.alpha, 4 * at.sigma), cond).x0
+    torch.testing.assert_close(scaled, guide(x, at, cond).x0, rtol=1e-4, atol=1e-5)
+
+
+def test_samples_of_a_mixed_batch_do_not_meet(net: Preconditioned) -> None:
+    x, at = noisy([0.1, 0.4, 0.6, 0.9])
+    cond, guide = Condition(torch.tensor([2, -1, 0, 1])), classifier_free(net, 2.5, 0.3, 0.95)
+    together = guide(x, at, cond).x0
+    for i in range(4):
+        one = slice(i, i + 1)
+        alone = guide(x[one], at.index(one), cond.index(one)).x0
+        torch.testing.assert_close(together[one], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_the_null_label_has_nothing_to_be_steered_to(net: Preconditioned) -> None:
+    x, at = noisy([0.2, 0.6, 0.9])
+    free = Condition(torch.full((3,), -1))
+    torch.testing.assert_close(classifier_free(net, 7.0)(x, at, free).x0, net(x, at, free).x0, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_without_labels_draws_as_it_would() -> None:
+    net = Preconditioned(UNet(UNetConfig(width=8, multipliers=(1,)), SPEC, 0), PRECONDITIONINGS["edm"], 0.5)
+    net.requires_grad_(False)
+    x, at = noisy([0.2, 0.6])
+    torch.testing.assert_close(classifier_free(net, 3.0)(x, at, Condition()).x0, net(x, at, Condition()).x0)
