@@ -312,18 +312,14 @@ def drawing(trained: Lesson, how: Tuning) -> Draw:
         return out
 
     def draw(n: int, seed: int) -> Pixels:
-        scheduler = DDIMScheduler.from_config(
-            trained.schedule.config, timestep_spacing="trailing", clip_sample=False
-        )
+        scheduler = DDIMScheduler.from_config(trained.schedule.config, timestep_spacing="trailing", clip_sample=False)
         return _ddim(scheduler, guided, n, seed, (4, 14, 14), how.steps)
 
     return draw
 
 
 @torch.no_grad()
-def _ddim(
-    scheduler: DDIMScheduler, net: Guess, n: int, seed: int, shape: tuple[int, int, int], steps: int
-) -> Pixels:
+def _ddim(scheduler: DDIMScheduler, net: Guess, n: int, seed: int, shape: tuple[int, int, int], steps: int) -> Pixels:
     """Draw by the library's DDIM scheduler."""
     generator = torch.Generator().manual_seed(seed)
     scheduler.set_timesteps(steps)

@@ -4,6 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# A shared machine may stand still for a second: how long an example takes says nothing here.
+settings.register_profile("limner", deadline=None)
+settings.load_profile("limner")
 
 
 @pytest.fixture(autouse=True)
