@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -114,7 +116,7 @@ def course(
             t = torch.randint(0, 999, (len(x),)).long()
             loss = F.mse_loss(net(noise_schedule.add_noise(x, noise, t), t, y), noise)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             seen += len(x)
             elapsed = time.monotonic() - began
@@ -156,17 +158,18 @@ class Tuning:
     steps: int = 20
 
     def schedule(self) -> DDPMScheduler:
-        return DDPMScheduler(
+        made: DDPMScheduler = DDPMScheduler(
             num_train_timesteps=1000,
             beta_schedule="squaredcos_cap_v2",
             prediction_type=self.prediction,
             rescale_betas_zero_snr=self.zero_snr,
         )
+        return made
 
 
 def _net(channels: tuple[int, int], how: Tuning) -> UNet2DModel:
     """The library's U-Net on 2x2 unshuffled digits; label 10 is the null label."""
-    return UNet2DModel(
+    made: UNet2DModel = UNet2DModel(
         sample_size=14,
         in_channels=4,
         out_channels=4,
@@ -179,6 +182,7 @@ def _net(channels: tuple[int, int], how: Tuning) -> UNet2DModel:
         add_attention=how.attention,
         attention_head_dim=channels[1] // 2,
     )
+    return made
 
 
 @lru_cache
@@ -218,14 +222,16 @@ class Lesson:
         x, y = next(self.batches)
         y = torch.where(torch.rand(len(y)) < self.how.drop, 10, y)
         noise, t = torch.randn_like(x), torch.randint(0, 1000, (len(x),))
+        at = cast(torch.IntTensor, t)  # as the library's annotations have it
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            out = self.net(self.schedule.add_noise(x, noise, t), t, y).sample
+            out = self.net(self.schedule.add_noise(x, noise, at), t, y).sample
         targets: dict[Predicted, Callable[[], Tensor]] = {
             "epsilon": lambda: noise,
             "sample": lambda: x,
-            "v_prediction": lambda: self.schedule.get_velocity(x, noise, t),
+            "v_prediction": lambda: self.schedule.get_velocity(x, noise, at),
         }
-        F.mse_loss(out.float(), targets[self.how.prediction]()).backward()
+        loss = F.mse_loss(out.float(), targets[self.how.prediction]())
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def paces(self) -> dict[str, float]:
         """Images/s of each precision, the best of five steps after one that warms up."""
@@ -273,14 +279,14 @@ def _batches(images: Pixels, label: Labels, batch: int, seed: int) -> Iterator[t
     y = torch.from_numpy(label)
     generator = torch.Generator().manual_seed(seed)
     while True:
-        for which in torch.randperm(len(x), generator=generator).split(batch):
+        for which in torch.split(torch.randperm(len(x), generator=generator), batch):
             if len(which) == batch:
                 yield x[which].contiguous(memory_format=torch.channels_last), y[which]
 
 
 def lesson(images: Pixels, label: Labels, seed: int, target: float, how: Tuning) -> Lesson:
     """A new tuned peer; torch's own generator must have been seeded."""
-    net = _net(sized(target, how)[0], how).to(memory_format=torch.channels_last)
+    net = _net(sized(target, how)[0], how).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     return Lesson(net, how.schedule(), _batches(images, label, how.batch, seed), how)
 
 
@@ -328,7 +334,7 @@ def _ddim(scheduler: DDIMScheduler, net: Guess, n: int, seed: int, shape: tuple[
         y = torch.arange(first, min(first + 250, n)) % 10
         x = torch.randn(len(y), *shape, generator=generator)
         for t in scheduler.timesteps:
-            x = scheduler.step(net(x, t.expand(len(y)), y), t, x).prev_sample
+            x = scheduler.step(net(x, t.expand(len(y)), y), t, x, return_dict=False)[0]
         if shape[0] == 4:
             x = F.pixel_shuffle(x, 2)
         parts.append(((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
