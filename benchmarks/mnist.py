@@ -142,7 +142,7 @@ def our_flops(minutes: float) -> float:
     from limner.training.costs import counted
 
     data = digits()
-    net = recipe("flow", size_for(minutes)).lesson(data.spec, data.labels, data.sigma_data).model.net
+    net = recipe("flow", size_for(minutes)).lesson(data.spec, data.labels, data.stats).model.net
     one = torch.ones(1)
     return counted(lambda: net(torch.zeros(1, *data.spec.shape), Level(one, one), Condition(torch.zeros(1).long())))
 

@@ -64,7 +64,7 @@ def ours(dataset: Dataset, batch: int, folder: Path) -> Callable[[float], float]
     recipe = flow()
     recipe = replace(recipe, training=replace(recipe.training, batch=batch))
     with random.scoped(0, "init"):
-        lesson = recipe.lesson(dataset.spec, dataset.labels, dataset.sigma_data)
+        lesson = recipe.lesson(dataset.spec, dataset.labels, dataset.stats)
 
     def batches(first: int, count: int) -> Batch:
         samples = torch.arange(first, first + count)
@@ -158,7 +158,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
 def our_module(dataset: Dataset) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], nn.Module]:
     """The network of the defaults, as a function of (x, t, label)."""
     with random.scoped(0, "init"):
-        net = flow().lesson(dataset.spec, dataset.labels, dataset.sigma_data).model.net
+        net = flow().lesson(dataset.spec, dataset.labels, dataset.stats).model.net
 
     def velocity(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         at = Level(1 - t, t)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from limner.contracts import Condition, ImageSpec, Level, Model
+from limner.contracts import ImageSpec, Model
 from limner.data import DataConfig, open_dataset
 from limner.data.cache import cache_root
 from limner.errors import UserError, nearest
 from limner.features import load_extractor
 from limner.metrics import METRICS, Report
 from limner.metrics import evaluate as judge
+from limner.models import UNet, UNetConfig
 from limner.recipes import RECIPES, SIZES, RefineRecipe
 from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
@@ -49,7 +51,7 @@ def recipes() -> Outcome:
         lines.append(f"{name}: {about}")
         sizes = {}
         for size in SIZES:
-            cost = _cost(make(size))
+            cost = _cost(make(size).net)
             sizes[size] = cost
             lines.append(
                 f"  {size:<6} {cost['parameters'] / 1e6:8.2f} M parameters, "
@@ -59,16 +61,16 @@ def recipes() -> Outcome:
     return Outcome((*lines, "train one with: limner train RECIPE --data SOURCE --minutes 5"), {"recipes": values})
 
 
-def _cost(recipe: RefineRecipe) -> dict[str, float]:
+@lru_cache
+def _cost(config: UNetConfig) -> dict[str, float]:
     import torch
 
     spec = ImageSpec(3, (32, 32), "RGB")
-    lesson = recipe.lesson(spec, tuple("0123456789"), 0.5)
-    net = lesson.model.net.to("meta")
     with torch.device("meta"):  # shapes are enough to count
-        x, at, cond = torch.zeros(1, *spec.shape), Level(torch.ones(1), torch.ones(1)), Condition(torch.zeros(1).long())
+        net = UNet(config, spec, 10)
+        given = torch.zeros(1, *spec.shape), torch.ones(1), torch.zeros(1).long()
     parameters = sum(p.numel() for p in net.parameters())
-    return {"parameters": parameters, "flops_per_image": 3 * counted(lambda: net(x, at, cond))}
+    return {"parameters": parameters, "flops_per_image": 3 * counted(lambda: net(*given))}
 
 
 def train(

@@ -38,6 +38,19 @@ class ImageSpec:
 
 
 @dataclass(frozen=True)
+class DataStats:
+    """What a network may know of its data beforehand, on the scale of [-1, 1].
+
+    Attributes:
+        mean: of each channel.
+        std: of all values around the means of their channels.
+    """
+
+    mean: tuple[float, ...]
+    std: float
+
+
+@dataclass(frozen=True)
 class Condition:
     """What steers a sample. Every field may be None: then the model is free in it.
 

@@ -179,8 +179,13 @@ def test_where_the_cache_lies(tmp_path, monkeypatch):
     assert cache_root(None) == tmp_path / ".cache" / "limner"
 
 
-def test_sigma_data_is_the_standard_deviation(noise, tmp_path):
-    pixels = noise(3000, 7, 5, 3)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_statistics_of_the_pixels(channels, noise, tmp_path):
+    pixels = noise(3000, 7, 5, channels)
+    pixels[..., 0] //= 2
     np.savez(tmp_path / "s.npz", images=pixels)
     data = open_dataset(str(tmp_path / "s.npz"), cache=tmp_path, progress=False)
-    assert data.sigma_data == pytest.approx((pixels / 127.5 - 1).std(), rel=1e-9)
+    values = data.images / 127.5 - 1
+    assert data.stats.mean == pytest.approx(values.mean(axis=(0, 1, 2)), rel=1e-9)
+    around = values - values.mean(axis=(0, 1, 2))
+    assert data.stats.std == pytest.approx(np.sqrt((around**2).mean()), rel=1e-9)

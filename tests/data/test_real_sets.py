@@ -47,7 +47,7 @@ def test_every_set_opens(name, mirror, shared_cache):
     if data.label is not None:
         assert set(data.label) == set(range(classes))
     assert data.mirror_ok == (name not in ("mnist", "emoji", "facades", "edges2shoes", "pneumonia"))
-    assert 0.2 < data.sigma_data < 1
+    assert 0.2 < data.stats.std < 1
 
 
 def test_mnist_is_what_the_files_hold(mirror, shared_cache):

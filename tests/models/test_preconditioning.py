@@ -94,3 +94,16 @@ def test_half_precision_inside_keeps_single_outside(name: str) -> None:
     assert half.dtype == torch.float32
     assert not torch.equal(half, single)
     torch.testing.assert_close(half, single, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("name", PRECONDITIONINGS)
+def test_data_around_a_mean_is_as_data_around_nought(name: str) -> None:
+    """Pictures moved by their mean, and the network none the wiser; each channel has its own."""
+    x = torch.linspace(-2, 2, 24, dtype=torch.float64).reshape(2, 3, 2, 2)
+    alpha, sigma = torch.tensor([0.7, 0.0], dtype=torch.float64), torch.tensor([0.3, 1.0], dtype=torch.float64)
+    mean = torch.tensor([0.5, -0.25, 0.0], dtype=torch.float64).reshape(3, 1, 1)
+    plain = Preconditioned(Wavy(), PRECONDITIONINGS[name], DATA)
+    around = Preconditioned(Wavy(), PRECONDITIONINGS[name], DATA, (0.5, -0.25, 0.0))
+    moved = x + alpha.reshape(-1, 1, 1, 1) * mean
+    found = around(moved, Level(alpha, sigma), Condition()).x0
+    torch.testing.assert_close(found, plain(x, Level(alpha, sigma), Condition()).x0 + mean)

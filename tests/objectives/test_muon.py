@@ -28,7 +28,7 @@ def by_definition(weights: list[Tensor], grads: list[list[Tensor]], lr: float, b
             ahead = ((1 - beta) * g + beta * m).reshape(len(g), -1)
             w.mul_(1 - lr * decay)
             size = 0.2 * max(ahead.shape) ** 0.5
-            w.sub_(lr * size * orthogonalized(ahead[None])[0].reshape(w.shape))
+            w.sub_(lr * size * orthogonalized([ahead[None]])[0].reshape(w.shape))
 
 
 def test_by_its_definition() -> None:

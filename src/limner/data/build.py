@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from limner import random
-from limner.contracts import CHANNELS, Mode
+from limner.contracts import CHANNELS, DataStats, Mode
 from limner.data.config import DataConfig, DataReport, Plan
 from limner.data.decode import Decoder, Header, Pixels, to_array
 from limner.data.parallel import Result, run_chunks
@@ -28,7 +28,7 @@ from limner.data.sources import FileSource, PictureError, RawSource, Source, cou
 from limner.data.survey import Headers, Progress, pack, plan_files, plan_raw, sample, survey, unpack, workers
 from limner.errors import UserError
 
-VERSION = 1
+VERSION = 2
 IMAGES, META, LABEL, CAPTIONS, REPORT = "images.u8", "meta.json", "label.npy", "captions.json", "data_report.json"
 _CHUNK, _CHUNK_BYTES = 512, 32 * 2**20
 _SEAL_BYTES, _EXACT = 4 * 2**20, 2**12
@@ -48,7 +48,7 @@ class Meta:
     labels: tuple[str, ...]
     mirror_ok: bool
     fingerprint: str
-    sigma_data: float
+    stats: DataStats
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -57,7 +57,8 @@ class Meta:
     @staticmethod
     def read(path: Path) -> Meta:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Meta(**{**content, "size": tuple(content["size"]), "labels": tuple(content["labels"])})
+        stats = DataStats(tuple(content["stats"]["mean"]), content["stats"]["std"])
+        return Meta(**{**content, "size": tuple(content["size"]), "labels": tuple(content["labels"]), "stats": stats})
 
 
 def build(source: Source, config: DataConfig, folder: Path, progress: Progress) -> None:
@@ -224,11 +225,11 @@ def _finish(source: Source, plan: Plan, report: DataReport, folder: Path) -> Non
     report.write(folder / REPORT)
     shape = (report.used, *plan.size, CHANNELS[plan.mode])
     images: Pixels = np.memmap(folder / IMAGES, np.uint8, "r", shape=shape)
-    digest, sigma = _seal(images)
+    digest, stats = _seal(images)
     said = json.dumps([VERSION, shape, source.labels, source.captions])
     label = b"" if source.label is None else source.label.astype("<i8").tobytes()
     fingerprint = hashlib.sha256(b"\0".join([said.encode(), label, digest])).hexdigest()
-    meta = Meta(VERSION, report.used, plan.size, plan.mode, source.labels, source.mirror_ok, fingerprint, sigma)
+    meta = Meta(VERSION, report.used, plan.size, plan.mode, source.labels, source.mirror_ok, fingerprint, stats)
     del images
     for done in (*folder.glob("survey-*"), *folder.glob("decode-*")):
         done.unlink(missing_ok=True)
@@ -246,25 +247,30 @@ def _sync(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _seal(images: Pixels) -> tuple[bytes, float]:
-    """A digest of the pixels, and their standard deviation on the scale of [-1, 1] (from exact sums)."""
-    block = max(1, _SEAL_BYTES // int(np.prod(images.shape[1:])))
+def _seal(images: Pixels) -> tuple[bytes, DataStats]:
+    """A digest of the pixels, and their statistics (from exact sums)."""
+    block, channels = max(1, _SEAL_BYTES // int(np.prod(images.shape[1:]))), images.shape[3]
 
-    def one(start: int) -> tuple[bytes, int, int]:
-        values = np.asarray(images[start : start + block]).reshape(-1)
+    def one(start: int) -> tuple[bytes, npt.NDArray[np.uint64], int]:
+        values = np.asarray(images[start : start + block]).reshape(-1, channels)
         whole = len(values) // _EXACT * _EXACT
-        sums = [_sums(values[:whole].reshape(-1, _EXACT)), _sums(values[whole:].reshape(1, -1))]
-        return hashlib.blake2b(values.data).digest(), sum(s for s, _ in sums), sum(q for _, q in sums)
+        sums = [_sums(values[:whole].reshape(-1, _EXACT, channels)), _sums(values[whole:][None])]
+        digest = hashlib.blake2b(values.reshape(-1).data).digest()
+        return digest, sums[0][0] + sums[1][0], sums[0][1] + sums[1][1]
 
     with ThreadPoolExecutor(workers(len(images))) as pool:
         parts = list(pool.map(one, range(0, len(images), block)))
-    mean = sum(total for _, total, _ in parts) / images.size
+    totals = [sum(int(total[channel]) for _, total, _ in parts) for channel in range(channels)]
+    means = [total / (images.size // channels) for total in totals]
     square = sum(squares for _, _, squares in parts) / images.size
-    sigma = float(max(square - mean**2, 0.0) ** 0.5 / 127.5)
-    return b"".join(digest for digest, _, _ in parts), sigma
+    variance = square - sum(mean**2 for mean in means) / channels
+    stats = DataStats(tuple(mean / 127.5 - 1 for mean in means), max(variance, 0.0) ** 0.5 / 127.5)
+    return b"".join(digest for digest, _, _ in parts), stats
 
 
-def _sums(rows: Pixels) -> tuple[int, int]:
-    """The sum of all values and of their squares; 32 bits hold those of one row of up to 66,051 values."""
-    squares = np.einsum("ij,ij->i", rows, rows, dtype=np.uint32)
-    return int(rows.sum(axis=1, dtype=np.uint32).sum(dtype=np.uint64)), int(squares.sum(dtype=np.uint64))
+def _sums(rows: Pixels) -> tuple[npt.NDArray[np.uint64], int]:
+    """The sum of each channel's values and of all values' squares, of rows (R, P, C); 32 bits hold the squares of one
+    row of up to 66,051 values."""
+    flat = rows.reshape(len(rows), rows.shape[1] * rows.shape[2])
+    squares = np.einsum("ij,ij->i", flat, flat, dtype=np.uint32)
+    return rows.sum(axis=1, dtype=np.uint32).sum(axis=0, dtype=np.uint64), int(squares.sum(dtype=np.uint64))

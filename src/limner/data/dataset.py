@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from limner.contracts import CHANNELS, ImageSpec
+from limner.contracts import CHANNELS, DataStats, ImageSpec
 from limner.data.build import CAPTIONS, IMAGES, LABEL, META, REPORT, Meta
 from limner.data.cache import cache_root, cached
 from limner.data.config import DataConfig, DataReport
@@ -33,7 +33,7 @@ class Dataset:
         captions: one a picture ("" where it has none), or None.
         fingerprint: SHA-256 of pixels, labels and captions, 64 hex digits; the same from a folder, a zip or an array.
         report: what was used and what was skipped.
-        sigma_data: standard deviation of all values on the scale of [-1, 1].
+        stats: mean and spread of the pictures' values.
         mirror_ok: whether a picture means the same when it is flipped left to right.
     """
 
@@ -44,7 +44,7 @@ class Dataset:
     captions: tuple[str, ...] | None
     fingerprint: str
     report: DataReport
-    sigma_data: float
+    stats: DataStats
     mirror_ok: bool = False
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Dataset:
     def subset(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
         """These pictures, in this order. A view if the indices are evenly spaced, else a copy in memory.
 
-        ``sigma_data`` stays that of the whole, so that a part is scaled as the whole is.
+        ``stats`` stay those of the whole, so that a part is scaled as the whole is.
         """
         rows = np.asarray(indices, np.int64).reshape(-1)
         if len(rows) == 0 or rows.min() < 0 or rows.max() >= len(self):
@@ -110,6 +110,6 @@ def _load(folder: Path, source: str) -> Dataset:
         captions=tuple(json.loads(captions.read_text(encoding="utf-8"))) if captions.exists() else None,
         fingerprint=meta.fingerprint,
         report=replace(DataReport.read(folder / REPORT), source=source),
-        sigma_data=meta.sigma_data,
+        stats=meta.stats,
         mirror_ok=meta.mirror_ok,
     )

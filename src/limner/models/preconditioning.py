@@ -1,8 +1,9 @@
 """What stands between a raw network F and the denoiser D(x; level).
 
-D = c_skip x + c_out F(c_in x, c_noise), the form of Karras et al. 2022 (EDM, equation 7), with the four coefficients
-as functions of a level (alpha, sigma) instead of sigma alone. All rows are homogeneous: x scaled by c at the level
-(c alpha, c sigma) gives the same picture, and all are finite at alpha = 0.
+D = mean + c_skip y + c_out F(c_in y, c_noise) with y = x - alpha mean, the form of Karras et al. 2022 (EDM, equation
+7) around the mean of the data, with the four coefficients as functions of a level (alpha, sigma) instead of sigma
+alone. All rows are homogeneous: x scaled by c at the level (c alpha, c sigma) gives the same picture, and all are
+finite at alpha = 0.
 """
 
 from __future__ import annotations
@@ -68,18 +69,26 @@ class Preconditioned(Denoiser):
     Args:
         net: called as ``net(x, c_noise, label)`` with x (N, C, H, W), c_noise (N,), label (N,) int64 or None.
         preconditioning: a row of :data:`PRECONDITIONINGS`.
-        sigma_data: standard deviation of the training pictures, in [-1, 1] units.
+        sigma_data: standard deviation of the training pictures around ``mean``, in [-1, 1] units.
+        mean: of the training pictures, a number a channel, or one for all.
     """
 
-    def __init__(self, net: nn.Module, preconditioning: Preconditioning, sigma_data: float) -> None:
+    mean: Tensor
+
+    def __init__(
+        self, net: nn.Module, preconditioning: Preconditioning, sigma_data: float, mean: tuple[float, ...] = (0.0,)
+    ) -> None:
         super().__init__()
         self.net = net
         self.preconditioning = preconditioning
         self.sigma_data = sigma_data
+        # What the network would else have to learn first: few pictures are grey on average.
+        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
         c = self.preconditioning(at, self.sigma_data)
         skip, out, into = (value.reshape(-1, 1, 1, 1) for value in (c.skip, c.out, c.into))
-        f: Tensor = self.net(x * into, c.noise, cond.label)
+        centred = x - at.alpha.reshape(-1, 1, 1, 1) * self.mean
+        f: Tensor = self.net(centred * into, c.noise, cond.label)
         # Under autocast F may come in half precision; the sum must not.
-        return Prediction(skip * x + out * f.to(x.dtype))
+        return Prediction(self.mean + skip * centred + out * f.to(x.dtype))

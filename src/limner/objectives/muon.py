@@ -8,7 +8,7 @@ parameters. A convolution (out, in, kh, kw) is the matrix (out, in kh kw).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,27 +18,28 @@ from torch import Tensor
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalized(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Matrices (K, R, C) with their singular values moved towards 1 by Newton and Schulz's iteration: those above a
-    hundredth of the norm come to between 0.7 and 1.2."""
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.transpose(1, 2) if tall else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    # Every iterate is a polynomial of x xᵀ times x, and such polynomials commute: for wide matrices it is cheaper to
-    # build the polynomial of the small square alone and to multiply by x once.
-    x = _polynomial(x @ x.transpose(1, 2), steps) @ x if x.shape[2] >= 2 * x.shape[1] else _iterated(x, steps)
-    return x.transpose(1, 2) if tall else x
+def orthogonalized(stacks: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
+    """Stacks (K, R, C) of matrices, each stack of its own shape, with their singular values moved towards 1 by Newton
+    and Schulz's iteration: those above a hundredth of the norm come to between 0.7 and 1.2.
 
-
-def _iterated(x: Tensor, steps: int) -> Tensor:
-    for _ in range(steps):
-        square = x @ x.transpose(1, 2)
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
-    return x
+    Every iterate is a polynomial of x xᵀ times x, and such polynomials commute. So the polynomial is built of the small
+    squares alone, of all stacks whose shorter sides agree at once: many small products cost more than few large ones.
+    """
+    wide = [x.transpose(1, 2) if x.shape[1] > x.shape[2] else x for x in stacks]
+    wide = [x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7) for x in wide]
+    alike: dict[int, list[int]] = defaultdict(list)
+    for i, x in enumerate(wide):
+        alike[x.shape[1]].append(i)
+    for which in alike.values():
+        squares = torch.cat([wide[i] @ wide[i].transpose(1, 2) for i in which])
+        parts = torch.split(_polynomial(squares, steps), [len(wide[i]) for i in which])
+        for i, part in zip(which, parts, strict=True):
+            wide[i] = part @ wide[i]
+    return [out.transpose(1, 2) if x.shape[1] > x.shape[2] else out for out, x in zip(wide, stacks, strict=True)]
 
 
 def _polynomial(square: Tensor, steps: int) -> Tensor:
-    """Q with Q x = ``_iterated(x)``, from x xᵀ (K, R, R)."""
+    """The polynomial of x xᵀ (K, R, R) that ``steps`` iterations multiply x by."""
     q: Tensor | None = None
     for step in range(steps):
         factor = torch.baddbmm(square, square, square, beta=_B, alpha=_C)
@@ -87,16 +88,16 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(grads, momenta, group["momentum"])
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        # Matrices of one shape go through the iteration together: many small products cost more than few large ones.
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, p in enumerate(params):
             alike[(p.shape[0], p[0].numel())].append(i)
-        for (rows, columns), which in alike.items():
-            stacked = torch.stack([_matrix(ahead[i], params[i]) for i in which])
-            rate = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-            torch._foreach_add_(
-                [_matrix(params[i], params[i]) for i in which], list(orthogonalized(stacked).unbind()), alpha=-rate
-            )
+        directions = orthogonalized(
+            [torch.stack([_matrix(ahead[i], params[i]) for i in which]) for which in alike.values()]
+        )
+        for (shape, which), direction in zip(alike.items(), directions, strict=True):
+            weights = [_matrix(params[i], params[i]) for i in which]
+            rate = group["lr"] * 0.2 * max(shape) ** 0.5
+            torch._foreach_add_(weights, list(direction.unbind()), alpha=-rate)
 
 
 def _matrix(values: Tensor, weight: Tensor) -> Tensor:

@@ -63,9 +63,9 @@ def train(
     Raises:
         UserError: anything the user can put right.
     """
-    settings = recipe(chosen, size_for(minutes)) if isinstance(chosen, str) else chosen
-    source = DataConfig(data) if isinstance(data, str) else data
     budget = Budget(DEFAULT_MINUTES) if minutes is None and images is None else Budget(minutes, images)
+    settings = recipe(chosen, size_for(budget.minutes)) if isinstance(chosen, str) else chosen
+    source = DataConfig(data) if isinstance(data, str) else data
     folder = _fresh(settings.recipe, source.source) if out is None else Path(out)
     return start(settings, source, folder, budget, cache=cache, show=show, began=began)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from limner.contracts import ImageSpec, SampleConfig
+from limner.contracts import DataStats, ImageSpec, SampleConfig
 from limner.data import Augment
 from limner.models import UNetConfig
 from limner.objectives import Denoising, DenoisingConfig, OptimizerConfig
@@ -45,11 +45,11 @@ class RefineRecipe:
     conditional: bool = True
     seed: int = 0
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], sigma_data: float) -> Lesson:
+    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         guidable = bool(labels) and self.objective.label_dropout > 0
         sampling = self.sampling if guidable else replace(self.sampling, guidance=1.0)
         config = DenoiserConfig(
-            self.net.fitted(spec.size), self.objective.preconditioning, sigma_data, spec, labels, sampling
+            self.net.fitted(spec.size), self.objective.preconditioning, stats, spec, labels, sampling
         )
         net = config.denoiser()
         return Lesson(

@@ -93,7 +93,7 @@ def resolve(model: Model, config: SampleConfig | None, **changes: object) -> Sam
     """The model's defaults, or ``config``, with the changes that are not None; checked."""
     known = {name: value for name, value in changes.items() if value is not None}
     resolved = checked(replace(config or model.defaults, **known))  # type: ignore[arg-type]
-    if known.get("guidance", 1) != 1 and not model.labels:
+    if resolved.guidance != 1 and not model.labels:
         raise UserError("guidance steers towards a class, and this model was trained without labels; leave it out")
     return resolved
 

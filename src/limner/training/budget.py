@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import torch
 
 from limner.objectives import Objective
 from limner.training.config import Budget, Precision, TrainingConfig, WatchConfig
@@ -20,8 +23,6 @@ _WATCHING, _JUDGING = 0.03, 0.06
 _RESERVE = 0.05
 #: A sampler's evaluation costs about a third of a training image: there is no backward pass.
 _FORWARD = 1 / 3
-#: Images of a batch that tells whether a precision is worth measuring.
-_GLANCE = 16
 _COUNTS = (0, 250, 500, 1_000, 2_000, 5_000)
 
 
@@ -124,17 +125,25 @@ def _cheapest(
 ) -> tuple[Precision, float]:
     """The faster precision of those allowed, and its images per second."""
 
-    def throughput(precision: Precision, settings: TrainingConfig, seconds: float) -> float:
-        return _throughput(objective, settings, batches, precision, seed, seconds, clock)
+    def throughput(precision: Precision, seconds: float) -> float:
+        return _throughput(objective, config, batches, precision, seed, seconds, clock)
 
     if config.precision != "auto":
-        return _explicit(config), throughput(_explicit(config), config, seconds)
-    # Where bfloat16 is emulated it takes several times as long: a glance at a small batch is enough to see that.
-    glance = replace(config, batch=min(config.batch, _GLANCE), accumulate=1)
-    if throughput("bfloat16", glance, 0.1) < throughput("float32", glance, 0.1):
-        return "float32", throughput("float32", config, seconds)
-    half, full = throughput("bfloat16", config, seconds / 2), throughput("float32", config, seconds / 2)
+        return _explicit(config), throughput(_explicit(config), seconds)
+    if not _has_bfloat16(next(objective.parameters()).device):
+        return "float32", throughput("float32", seconds)
+    half, full = throughput("bfloat16", seconds / 2), throughput("float32", seconds / 2)
     return ("bfloat16", half) if half > 1.1 * full else ("float32", full)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device may compute in bfloat16 itself. Where it is emulated it takes several times as long, and
+    seconds to find that out."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return True
 
 
 def _throughput(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from limner.contracts import Denoiser, ImageSpec, Model
+from limner.contracts import DataStats, Denoiser, ImageSpec, Model
 from limner.data import Augment
 from limner.objectives import Objective
 from limner.training.config import TrainingConfig, WatchConfig
@@ -55,7 +55,7 @@ class Recipe(Protocol):
     @property
     def conditional(self) -> bool: ...
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], sigma_data: float) -> Lesson:
+    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         """Build the networks, with initial weights from the default generator."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]

@@ -182,7 +182,7 @@ def _lesson(recipe: Recipe, dataset: Dataset) -> Lesson:
     labels = dataset.labels if recipe.conditional and dataset.label is not None else ()
     # A set of one flat colour has no spread; half of the range keeps the arithmetic sound.
     with random.scoped(recipe.seed, "init"):
-        return recipe.lesson(dataset.spec, labels, dataset.sigma_data or 0.5)
+        return recipe.lesson(dataset.spec, labels, replace(dataset.stats, std=dataset.stats.std or 0.5))
 
 
 def _plan(run: _Opened, budget: Budget) -> Plan:

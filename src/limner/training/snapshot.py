@@ -14,7 +14,7 @@ from torch import nn
 
 from limner.codecs import Identity
 from limner.config import from_json, read_json, to_json
-from limner.contracts import ImageSpec, Model, SampleConfig
+from limner.contracts import DataStats, ImageSpec, Model, SampleConfig
 from limner.errors import UserError
 from limner.files import write_json, write_text
 from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
@@ -31,7 +31,7 @@ class DenoiserConfig:
     Attributes:
         net: shape of the network.
         preconditioning: a row of :data:`limner.models.PRECONDITIONINGS`.
-        sigma_data: standard deviation of the training pictures in [-1, 1] units.
+        stats: of the training pictures.
         spec: of the pictures.
         labels: names of the classes, () for none.
         sampling: how samples are drawn by default.
@@ -39,7 +39,7 @@ class DenoiserConfig:
 
     net: UNetConfig
     preconditioning: Literal["flow", "edm", "data"]
-    sigma_data: float
+    stats: DataStats
     spec: ImageSpec
     labels: tuple[str, ...]
     sampling: SampleConfig
@@ -49,7 +49,7 @@ class DenoiserConfig:
     def denoiser(self) -> Preconditioned:
         """The network with fresh weights, drawn from the default generator, in channels_last memory."""
         raw = UNet(self.net, self.spec, len(self.labels))
-        net = Preconditioned(raw, PRECONDITIONINGS[self.preconditioning], self.sigma_data)
+        net = Preconditioned(raw, PRECONDITIONINGS[self.preconditioning], self.stats.std, self.stats.mean)
         channels_last: Preconditioned = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return channels_last
 

@@ -57,7 +57,7 @@ class Tracker:
 def records(path: Path) -> list[dict[str, Any]]:
     """The lines of a ``metrics.jsonl``; one that was cut off by a kill is left out."""
     out = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             record = json.loads(line)
         except ValueError:
