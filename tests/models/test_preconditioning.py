@@ -26,7 +26,7 @@ def denoised(name: str, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 
 PIXELS = torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(1, 1, 3, 3)
-WEIGHT = st.floats(0.01, 5).map(lambda value: torch.tensor([value], dtype=torch.float64))
+WEIGHT = st.floats(0.01, 10).map(lambda value: torch.tensor([value], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", PRECONDITIONINGS)
@@ -107,3 +107,44 @@ def test_data_around_a_mean_is_as_data_around_nought(name: str) -> None:
     moved = x + alpha.reshape(-1, 1, 1, 1) * mean
     found = around(moved, Level(alpha, sigma), Condition()).x0
     torch.testing.assert_close(found, plain(x, Level(alpha, sigma), Condition()).x0 + mean)
+
+
+def level(alpha: float, sigma: float, n: int = 1) -> Level:
+    return Level(torch.full((n,), alpha, dtype=torch.float64), torch.full((n,), sigma, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.5, 80.0])
+def test_edm_row_by_the_paper(sigma: float) -> None:
+    """Karras et al. 2022, table 1, column "Ours"."""
+    data, c = 0.5, PRECONDITIONINGS["edm"](level(1.0, sigma), 0.5)
+    assert float(c.skip) == pytest.approx(data**2 / (sigma**2 + data**2))
+    assert float(c.out) == pytest.approx(sigma * data / (sigma**2 + data**2) ** 0.5)
+    assert float(c.into) == pytest.approx(1 / (sigma**2 + data**2) ** 0.5)
+    assert float(c.noise) == pytest.approx(torch.tensor(sigma).log().item() / 4, rel=1e-5)
+
+
+def test_flow_row_is_the_velocity() -> None:
+    t = 0.3
+    c = PRECONDITIONINGS["flow"](level(1 - t, t), 0.5)
+    x0, noise = torch.tensor(0.4), torch.tensor(-1.1)
+    x = (1 - t) * x0 + t * noise
+    assert float(c.skip * x + c.out * (noise - x0)) == pytest.approx(float(x0))
+
+
+@pytest.mark.parametrize("name", PRECONDITIONINGS)
+@pytest.mark.parametrize(("alpha", "sigma"), [(0.0, 1.0), (1.0, 0.0), (1.0, 1e-8), (1e-8, 1.0)])
+def test_finite_at_both_ends(name: str, alpha: float, sigma: float) -> None:
+    c = PRECONDITIONINGS[name](level(alpha, sigma), 0.5)
+    assert all(bool(value.isfinite().all()) for value in (c.skip, c.out, c.into, c.noise))
+
+
+@pytest.mark.parametrize("name", PRECONDITIONINGS)
+@pytest.mark.parametrize("ratio", [0.01, 1.0, 50.0])
+def test_the_network_sees_unit_variance(name: str, ratio: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(20_000, generator=generator, dtype=torch.float64) for _ in range(2))
+    c = PRECONDITIONINGS[name](level(1.0, ratio), 0.5)
+    assert float((c.into * (0.5 * x0 + ratio * noise)).std()) == pytest.approx(1, abs=0.02)
+    if name == "edm":
+        target = (0.5 * x0 - c.skip * (0.5 * x0 + ratio * noise)) / c.out
+        assert float(target.std()) == pytest.approx(1, abs=0.02)

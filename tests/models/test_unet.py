@@ -157,3 +157,84 @@ def test_adaptive_norm_begins_as_a_plain_one() -> None:
     block.affine.bias.zero_()
     inner = F.silu(block.norm1(block.conv0(F.silu(block.norm0(x)))))
     torch.testing.assert_close(block(x, quiet), x + block.conv1(inner))
+
+
+def built(config: UNetConfig, channels: int = 1, size: tuple[int, int] = (8, 8), classes: int = 3) -> UNet:
+    """With random weights everywhere, also where training begins at zero."""
+    net = UNet(config, ImageSpec(channels, size, "L"), classes)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.1)
+    return net.eval()
+
+
+SMALL = UNetConfig(width=8, multipliers=(1, 2), blocks=1, attention=(1,), unshuffle=2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 33),
+    st.integers(1, 33),
+    st.sampled_from([1, 3, 4]),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([(1,), (1, 2), (1, 1, 2)]),
+)
+def test_any_size_and_depth(
+    height: int, width: int, channels: int, unshuffle: int, multipliers: tuple[int, ...]
+) -> None:
+    config = UNetConfig(width=8, multipliers=multipliers, unshuffle=unshuffle, blocks=1, attention=(0,))
+    net = built(config, channels, (height, width))
+    x = torch.ones(2, channels, height, width)
+    out = net(x, torch.zeros(2), torch.tensor([0, 2]))
+    assert out.shape == x.shape
+    assert bool(out.isfinite().all())
+
+
+def test_training_begins_at_zero_and_reaches_every_parameter() -> None:
+    net = UNet(SMALL, ImageSpec(3, (8, 8), "RGB"), 3)
+    x, noise, label = torch.randn(4, 3, 8, 8), torch.rand(4), torch.tensor([-1, 0, 1, 2])
+    assert not bool(net(x, noise, label).any())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(3):  # what lies behind a zero layer moves once that layer has
+        optimizer.zero_grad()
+        (net(x, noise, label) - x).square().mean().backward()
+        optimizer.step()
+    still = [name for name, p in net.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    assert not still
+
+
+def test_the_null_label_is_no_label() -> None:
+    net, x, noise = built(SMALL), torch.randn(2, 1, 8, 8), torch.rand(2)
+    assert torch.equal(net(x, noise, None), net(x, noise, torch.tensor([-1, -1])))
+    assert not torch.equal(net(x, noise, None), net(x, noise, torch.tensor([0, 0])))
+
+
+def test_label_level_and_picture_all_matter_and_samples_do_not_meet() -> None:
+    net = built(SMALL)
+    x, noise, label = torch.randn(5, 1, 8, 8), torch.rand(5), torch.tensor([0, 1, 2, -1, 0])
+    out = net(x, noise, label)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    torch.testing.assert_close(net(x[order], noise[order], label[order]), out[order])
+    changed = x.clone()
+    changed[0] += 1
+    moved = (net(changed, noise, label) - out).detach().abs().amax(dim=(1, 2, 3))
+    assert float(moved[0]) > 1e-3
+    assert float(moved[1:].max()) < 1e-5
+    assert not torch.allclose(net(x, noise + 0.3, label), out)
+
+
+def test_double_precision() -> None:
+    net, x = built(SMALL), torch.randn(2, 1, 8, 8)
+    single = net(x, torch.tensor([0.1, 0.7]), None)
+    torch.testing.assert_close(net.double()(x.double(), torch.tensor([0.1, 0.7]).double(), None).float(), single)
+
+
+@pytest.mark.parametrize(("size", "fold"), [((28, 28), 2), ((32, 32), 2), ((64, 48), 4), ((96, 96), 8), ((11, 7), 1)])
+def test_the_stem_fits_itself_to_the_pictures(size: tuple[int, int], fold: int) -> None:
+    config = UNetConfig(width=8).fitted(size)
+    assert config.unshuffle == fold
+    assert max(size) / fold < 24
+    assert UNetConfig(width=8, unshuffle=1).fitted(size).unshuffle == 1
+    net = UNet(UNetConfig(width=8), ImageSpec(1, size, "L"), 0)
+    assert net.unshuffle == fold
