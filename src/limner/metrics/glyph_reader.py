@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from limner import random
 from limner.errors import UserError
 
 Pictures = npt.NDArray[np.uint8]
@@ -175,8 +176,7 @@ def train_glyph_reader(
         training: how; the defaults suit 28 x 28 pixels.
     """
     how = training or ReaderTraining()
-    with torch.random.fork_rng(devices=[]):  # dropout and initialisation take no generator
-        torch.manual_seed(seed)
+    with random.scoped(seed, "glyph reader"):  # dropout and initialisation take no generator
         reader = GlyphReader(labels, (images.shape[1], images.shape[2])).train()
         ink, target = _ink(images, reader.size), torch.from_numpy(label)
         optimizer = torch.optim.AdamW(reader.parameters(), lr=how.rate, weight_decay=how.decay)
