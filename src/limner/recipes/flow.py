@@ -15,7 +15,7 @@ SAMPLING: dict[Size, SampleConfig] = {"tiny": _STIRRED, "small": _PLAIN, "base":
 
 
 def flow(size: Size = "small") -> RefineRecipe:
-    """A velocity network on 2x2 pixel-unshuffled pictures, logit-normal times (Esser et al. 2024), Muon, cosine."""
+    """A velocity network on pixel-unshuffled pictures, logit-normal times (Esser et al. 2024), Muon, cosine."""
     return RefineRecipe(
         recipe="flow",
         net=UNETS[size],

@@ -16,7 +16,8 @@ UNETS: dict[Size, UNetConfig] = {
     "large": UNetConfig(width=128, multipliers=(2, 2, 2), blocks=4, attention=(1,), unshuffle=1, dropout=0.1),
 }
 
-#: Up to so many minutes on two cores a size is the best (measured on 28x28 digits: docs/report-card.md).
+#: Up to so many minutes on two cores a size is taken. Measured on 28x28 digits at one minute (docs/report-card.md), a
+#: guess from the networks' costs beyond.
 _MINUTES: dict[Size, float] = {"tiny": 5.0, "small": 60.0, "base": 24 * 60.0}
 
 

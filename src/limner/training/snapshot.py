@@ -20,7 +20,7 @@ from limner.files import write_json, write_text
 from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
 from limner.tensors import fill, load_tensors, save_tensors
 
-VERSION = 1
+VERSION = 2
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
 
 
