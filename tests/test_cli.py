@@ -158,7 +158,7 @@ def test_another_kind_of_a_part_brings_its_own_settings(
     assert written["optimizer"] == {
         "kind": "adamw", "lr": 0.01, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0,
     }  # fmt: skip
-    assert written["training"]["schedule"] == {"kind": "cooldown", "warm_up": 0.05, "cool_down": 0.5}
+    assert written["training"]["schedule"] == {"kind": "cooldown", "warm_up": 30, "cool_down": 0.5}
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

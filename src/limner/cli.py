@@ -24,6 +24,7 @@ from tyro import MISSING_NONPROP
 from tyro.conf import AvoidSubcommands, Positional, arg
 
 from limner import commands
+from limner.allocator import keep_freed_memory
 from limner.commands import Outcome
 from limner.data import DataConfig
 from limner.demo import demo as run_demo
@@ -185,6 +186,7 @@ _SHORT = {"--data": "--data.source", "--reference": "--reference.source"}
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0, 2 after a user's mistake, 128 + the signal's number after an interruption."""
+    keep_freed_memory()
     try:
         _run(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:

@@ -81,6 +81,26 @@ def test_a_signal_costs_nothing(
     assert json.loads((tmp_path / "run" / "done.json").read_text())["interrupted"] == 1
 
 
+def test_a_run_in_minutes_is_the_run_in_images_that_its_plan_names(bars: Path, tmp_path: Path) -> None:
+    """Also when it was stopped while its budget was measured: then it begins anew."""
+    minutes, images = tmp_path / "minutes", tmp_path / "images"
+    process = limner("train", "flow", "--data", bars, *SETTINGS, "--minutes", 0.1, "--out", minutes)
+    wait_for(minutes, process, "recipe.json")
+    while not (minutes / "metrics.jsonl").exists():  # the loop has begun, and notices signals
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert f"stopped before its length was settled; go on with: limner train --resume {minutes}" in told
+    resume(minutes, show=False)
+    plan = json.loads((minutes / "recipe.json").read_text())["plan"]
+    process = limner("train", "flow", "--data", bars, *SETTINGS, "--images", plan["images"], "--out", images)
+    assert process.wait(120) == 0, process.communicate()[1]
+    a, b = end(minutes), end(images)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+
+
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(bars: Path, tmp_path: Path) -> None:
     """A limit on file size stands in for the disk's end: the kernel refuses the bytes in the same place."""
 

@@ -1,4 +1,4 @@
-"""How long a run will be: a budget in minutes becomes a number of images, once, before the first image."""
+"""How long a run will be: a budget in minutes becomes a number of images, once, early in the run."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 import torch
 
 from limner.objectives import Objective
-from limner.training.config import Budget, Precision, TrainingConfig, WatchConfig
-from limner.training.schedules import Constant
+from limner.training.config import Precision, TrainingConfig, WatchConfig
 from limner.training.trainer import Batches, Trainer
 
-#: Share of a budget in minutes that goes into measuring, in seconds at least and at most.
-_MEASURING, _SHORTEST, _LONGEST = 0.04, 2.0, 15.0
+#: Share of a budget in minutes after which its images are counted, and the most seconds that this may take.
+_MEASURING, _LONGEST = 0.3, 30.0
+#: Seconds that each precision is tried for.
+_TRIAL = 1.0
 #: Share of a budget that grids and measures on the way may take, and the judgement at the end.
 _WATCHING, _JUDGING = 0.03, 0.06
 #: Kept back: machines slow down when they get warm, and neighbours come and go.
-_RESERVE = 0.05
+_RESERVE = 0.03
+#: Share of a budget that goes into training even if set-up, such as the decoding of the pictures, took all of it.
+_LEAST = 0.1
 #: A sampler's evaluation costs about a third of a training image: there is no backward pass.
 _FORWARD = 1 / 3
 _COUNTS = (0, 250, 500, 1_000, 2_000, 5_000)
@@ -28,7 +31,7 @@ _COUNTS = (0, 250, 500, 1_000, 2_000, 5_000)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, settled before its first image and never measured again.
+    """What a run will do, settled once and never again.
 
     Attributes:
         images: to see, a multiple of what an iteration sees.
@@ -36,7 +39,6 @@ class Plan:
         images_per_second: as measured; 0 if the budget was given in images.
         grids, measures: how many times on the way.
         judge: samples judged at the end.
-        seconds_measuring: what measuring took.
     """
 
     images: int
@@ -45,52 +47,64 @@ class Plan:
     grids: int
     measures: int
     judge: int
-    seconds_measuring: float = 0.0
 
 
-def plan(
-    budget: Budget,
-    objective: Objective,
-    config: TrainingConfig,
-    watch: WatchConfig,
-    batches: Batches,
-    *,
-    evaluations: int,
-    started: float,
-    seed: int,
-    clock: Callable[[], float] = time.monotonic,
-) -> Plan:
-    """Turn a budget into a plan.
+@dataclass(frozen=True)
+class Pace:
+    """How a run of unknown length has begun.
+
+    Attributes:
+        seen: images so far.
+        images_per_second: of training.
+        seconds: of the budget, spent so far.
+    """
+
+    seen: int
+    images_per_second: float
+    seconds: float
+
+
+def measuring_seconds(minutes: float) -> float:
+    """After so many seconds of a budget its images are counted.
+
+    The first images of a run are trained on at a rate that does not depend on how many will follow, so measuring
+    costs nothing, and the run is the one that the same number of images would have made. It is short enough that a
+    kill, after which the run begins anew, costs little.
+    """
+    return min(minutes * 60 * _MEASURING, _LONGEST)
+
+
+def plan_images(images: int, step: int, precision: Precision, watch: WatchConfig) -> Plan:
+    """The plan of a budget in images.
 
     Args:
-        budget: minutes or images.
-        objective: what will be trained; only throw-away copies are touched.
-        config, watch: the run's settings.
-        batches: where its data comes from.
-        evaluations: of the network, that one sample takes.
-        started: when the run began, on ``clock``: set-up counts.
-        seed: of the run.
-        clock: seconds, steadily rising.
+        images: to see.
+        step: images that an iteration sees.
+        precision: of the arithmetic.
+        watch: what the user asked to be shown.
     """
-    begun = clock()
-    if budget.images is not None:
-        precision = _cheapest(objective, config, batches, seed, 0.5, clock)[0] if config.precision == "auto" else None
-        settled = precision or _explicit(config)
-        whole = _whole(budget.images, _fresh(objective) * config.batch)
-        return _watched(Plan(whole, settled, 0.0, 8, 0, 1_000, clock() - begun), watch)
-    assert budget.minutes is not None
-    total = budget.minutes * 60
-    precision, rate = _cheapest(
-        objective, config, batches, seed, min(max(total * _MEASURING, _SHORTEST), _LONGEST), clock
-    )
+    return _watched(Plan(_whole(images, step), precision, 0.0, 8, 0, 1_000), watch)
+
+
+def plan_minutes(
+    minutes: float, pace: Pace, step: int, precision: Precision, watch: WatchConfig, *, evaluations: int
+) -> Plan:
+    """The plan of a budget in minutes, from how the run has begun.
+
+    Args:
+        minutes: of wall-clock, set-up included.
+        pace: so far.
+        step, precision, watch: as for :func:`plan_images`.
+        evaluations: of the network, that one sample takes.
+    """
+    total, rate = minutes * 60, pace.images_per_second
     per_second = rate / _FORWARD / max(evaluations, 1)  # samples
     grid = 2 * watch.pictures / per_second
-    grids = int(total * _WATCHING / grid) if watch.grids is None else watch.grids
-    grids = min(grids, 12) if watch.grids is None else grids
+    grids = min(int(total * _WATCHING / grid), 12) if watch.grids is None else watch.grids
     affordable = [n for n in _COUNTS if n <= total * _JUDGING * per_second]
-    left = total * (1 - _RESERVE) - (clock() - started) - (grids + 1) * grid
-    images = _whole(int(max(left, 0.1 * total) * rate), _fresh(objective) * config.batch)
-    return _watched(Plan(images, precision, rate, grids, 0, affordable[-1], clock() - begun), watch)
+    left = total * (1 - _RESERVE) - pace.seconds - (grids + 1) * grid
+    images = pace.seen + _whole(int(max(left, _LEAST * total) * rate), step)
+    return _watched(Plan(images, precision, rate, grids, 0, affordable[-1]), watch)
 
 
 def _watched(settled: Plan, watch: WatchConfig) -> Plan:
@@ -103,37 +117,26 @@ def _watched(settled: Plan, watch: WatchConfig) -> Plan:
     )
 
 
-def _explicit(config: TrainingConfig) -> Precision:
-    return "bfloat16" if config.precision == "bfloat16" else "float32"
-
-
-def _fresh(objective: Objective) -> int:
-    return max(update.repeat for update in objective.updates())
-
-
 def _whole(images: int, step: int) -> int:
     return max(1, round(images / step)) * step
 
 
-def _cheapest(
+def choose_precision(
     objective: Objective,
     config: TrainingConfig,
     batches: Batches,
+    *,
     seed: int,
-    seconds: float,
-    clock: Callable[[], float],
-) -> tuple[Precision, float]:
-    """The faster precision of those allowed, and its images per second."""
-
-    def throughput(precision: Precision, seconds: float) -> float:
-        return _throughput(objective, config, batches, precision, seed, seconds, clock)
-
+    clock: Callable[[], float] = time.monotonic,
+) -> Precision:
+    """The precision asked for; for "auto", the faster one, tried on throw-away copies where the device may have
+    bfloat16 at all."""
     if config.precision != "auto":
-        return _explicit(config), throughput(_explicit(config), seconds)
+        return "bfloat16" if config.precision == "bfloat16" else "float32"
     if not _has_bfloat16(next(objective.parameters()).device):
-        return "float32", throughput("float32", seconds)
-    half, full = throughput("bfloat16", seconds / 2), throughput("float32", seconds / 2)
-    return ("bfloat16", half) if half > 1.1 * full else ("float32", full)
+        return "float32"
+    half, full = (_throughput(objective, config, batches, p, seed, clock) for p in ("bfloat16", "float32"))
+    return "bfloat16" if half > 1.1 * full else "float32"
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -152,20 +155,14 @@ def _throughput(
     batches: Batches,
     precision: Precision,
     seed: int,
-    seconds: float,
     clock: Callable[[], float],
 ) -> float:
-    """Images per second of a throw-away copy, over about so many seconds, without its first iteration.
-
-    At the full rate: with the tiny rates of a warm-up, weights that begin at zero hold subnormal numbers, which make
-    a processor several times slower than it will be.
-    """
-    steady = replace(config, schedule=Constant(warm_up=0.0))
-    trainer = Trainer(copy.deepcopy(objective), steady, batches, images=2**40, precision=precision, seed=seed)
+    """Images per second of a throw-away copy, without its first iteration."""
+    trainer = Trainer(copy.deepcopy(objective), config, batches, images=None, precision=precision, seed=seed)
     trainer.iterate()
     begun, first = clock(), trainer.progress.seen
     while True:
         logged = trainer.iterate()
         float(logged[next(iter(logged))])  # wait for the device
-        if clock() - begun >= seconds:
+        if clock() - begun >= _TRIAL:
             return (trainer.progress.seen - first) / (clock() - begun)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from limner.errors import UserError
-from limner.training.schedules import Cosine, Schedule
+from limner.training.schedules import Cooldown, Schedule
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -32,7 +32,7 @@ class TrainingConfig:
     accumulate: int = 1
     clip: float = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    schedule: Schedule = field(default_factory=Cosine)
+    schedule: Schedule = field(default_factory=Cooldown)
     ema_half_life: float | None = None
     ema_share: float = 0.05
     ema_warm_up: float = 0.1

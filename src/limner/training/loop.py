@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from limner.contracts import Model
-from limner.training.budget import Plan
+from limner.training.budget import Pace, Plan
 from limner.training.checkpoint import save_checkpoint
 from limner.training.tracking import Bar, Tracker
 from limner.training.trainer import Trainer, check_finite
@@ -23,16 +23,34 @@ from limner.training.watching import Watcher
 CHECKPOINTS = "checkpoints"
 #: Lines of metrics that a run writes, and seconds between two looks at the bar.
 _LINES, _GLANCE = 400, 1.0
+#: Seconds of training that a budget is measured by, at least, however long set-up took.
+_LEAST_MEASURED = 1.0
 #: Samples measured on the way, at most.
 _MEASURED = 500
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """A signal asked the run to stop; its state is saved. ``number`` is the signal's."""
+    """A signal asked the run to stop; its state is saved, if its length was settled. ``number`` is the signal's."""
 
-    def __init__(self, folder: Path, seen: int, number: int) -> None:
-        super().__init__(f"saved after {seen:,} images; go on with: limner train --resume {folder}")
+    def __init__(self, folder: Path, saved: int, number: int) -> None:
+        stands = f"saved after {saved:,} images" if saved else "stopped before its length was settled"
+        super().__init__(f"{stands}; go on with: limner train --resume {folder}")
         self.number = number
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How a run whose length is not settled comes to be.
+
+    Attributes:
+        seconds: of the budget, after which it is settled.
+        started: ``time.monotonic()`` when the budget began.
+        settle: from how the run has begun to its plan.
+    """
+
+    seconds: float
+    started: float
+    settle: Callable[[Pace], Plan]
 
 
 class Loop:
@@ -40,7 +58,7 @@ class Loop:
 
     Args:
         trainer: stands where the run stands.
-        plan: of the run.
+        plan: of the run, or how it comes to be.
         watcher: draws and measures.
         averaged, raw: the model with either set of weights.
         folder: of the run.
@@ -51,7 +69,7 @@ class Loop:
     def __init__(
         self,
         trainer: Trainer,
-        plan: Plan,
+        plan: Plan | Measuring,
         watcher: Watcher,
         averaged: Model,
         raw: Model,
@@ -61,16 +79,20 @@ class Loop:
         stop: list[int],
     ) -> None:
         seen = trainer.progress.seen
-        self.trainer, self.plan, self.watcher, self.folder = trainer, plan, watcher, folder
+        self.trainer, self.watcher, self.folder = trainer, watcher, folder
         self.averaged, self.raw, self.stop = averaged, raw, stop
         self.tracker = Tracker(folder, seen)
-        self.bar = Bar(plan.images, seen, show=show)
-        self._grids = _moments(plan.grids, plan.images, seen)
-        self._measures = _moments(plan.measures, plan.images, seen)
+        self.bar = Bar(seen, show=show)
         self._first, self._lined = seen, seen
         self._begun, self._earlier = time.monotonic(), trainer.progress.seconds
         self._saved = self._glanced = self._begun
-        self._watching = 0.0
+        self._watching = self._lines_apart = 0.0
+        self._measuring: Measuring | None = None
+        self._warm: tuple[int, float] | None = None
+        if isinstance(plan, Measuring):
+            self._measuring = plan
+        else:
+            self._adopt(plan)
 
     def run(self) -> None:
         """Iterate until the plan's images are seen.
@@ -84,6 +106,9 @@ class Loop:
                 while not self.trainer.done:
                     logged = self.trainer.iterate()
                     self._log(logged)
+                    if self._measuring is not None:
+                        self._measure(self._measuring, logged)
+                        continue
                     self._watch()
                     if self.stop:
                         self._save(logged)
@@ -93,14 +118,40 @@ class Loop:
             finally:
                 self.tracker.close()
 
+    def _measure(self, measuring: Measuring, logged: dict[str, Tensor]) -> None:
+        """Settle the plan when enough is known of the run's pace. Nothing is saved before: a checkpoint without a
+        plan is of no use."""
+        if self.stop:
+            raise Interrupted(self.folder, 0, self.stop[0])
+        if self._warm is None:  # the first iteration is slow, and says nothing of the others
+            _checked(logged, self.trainer.progress.seen)  # waits for the device
+            self._warm = self.trainer.progress.seen, time.monotonic()
+            return
+        first, begun = self._warm
+        if time.monotonic() < max(measuring.started + measuring.seconds, begun + _LEAST_MEASURED):
+            return
+        _checked(logged, self.trainer.progress.seen)
+        seen, now = self.trainer.progress.seen, time.monotonic()
+        self._adopt(measuring.settle(Pace(seen, (seen - first) / (now - begun), now - measuring.started)))
+        self._measuring = None
+
+    def _adopt(self, plan: Plan) -> None:
+        seen = self.trainer.progress.seen
+        self.trainer.images = plan.images
+        self.bar.length(plan.images)
+        self._lines_apart = plan.images / _LINES
+        self._grids = _moments(plan.grids, plan.images, seen)
+        self._measures = _moments(plan.measures, plan.images, seen)
+
     def _spent(self) -> float:
         """Seconds of training in all sittings."""
         return self._earlier + time.monotonic() - self._begun
 
     def _log(self, logged: dict[str, Tensor]) -> None:
         seen, now = self.trainer.progress.seen, time.monotonic()
-        line = (seen - self._lined) * _LINES >= self.plan.images or self.trainer.done
-        if not line and now - self._glanced < _GLANCE:
+        glance = now - self._glanced >= _GLANCE
+        line = seen - self._lined >= self._lines_apart or self.trainer.done if self.trainer.images else glance
+        if not line and not glance:
             return
         values = _checked(logged, seen)
         rate = (seen - self._first) / max(now - self._begun - self._watching, 1e-9)

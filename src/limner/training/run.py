@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from limner import random
+from limner.allocator import keep_freed_memory
 from limner.config import from_json, read_json, to_json
 from limner.contracts import Condition
 from limner.data import DataConfig, Dataset, gather, open_dataset, order
@@ -18,20 +19,20 @@ from limner.data.cache import cache_root
 from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
-from limner.training.budget import Plan, plan
+from limner.training.budget import Pace, Plan, choose_precision, measuring_seconds, plan_images, plan_minutes
 from limner.training.checkpoint import load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
 from limner.training.describing import card, described, environment, peak_memory, warn_if_changed
 from limner.training.job import Lesson, Recipe
-from limner.training.loop import CHECKPOINTS, Loop, stop_requests
+from limner.training.loop import CHECKPOINTS, Loop, Measuring, stop_requests
 from limner.training.report import write_report
 from limner.training.snapshot import save_snapshot
 from limner.training.tracking import Tracker
 from limner.training.trainer import Trainer
 from limner.training.watching import Watcher, judgeable
 
-VERSION = 1
+VERSION = 2
 RECIPE, DONE, SNAPSHOT = "recipe.json", "done.json", "snapshot"
 
 
@@ -144,19 +145,9 @@ def resume(
 
 
 def _go(run: _Opened, cache: Path | None) -> RunResult:
-    budget = from_json(Budget, run.written["budget"], str(run.folder / RECIPE))
+    keep_freed_memory()
     with stop_requests() as stop:
-        resumed = run.written["plan"] is not None
-        settled = _plan(run, budget)
-        training = run.recipe.training
-        trainer = Trainer(
-            run.lesson.objective,
-            training,
-            _batches(run),
-            images=settled.images,
-            precision=settled.precision,
-            seed=run.recipe.seed,
-        )
+        trainer, planned = _prepare(run)
         trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
         if run.written.get("sittings", 0):
             trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
@@ -171,11 +162,11 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
             run.recipe.seed,
             cache_root(cache) / "measures",
         )
-        set_up = time.monotonic() - run.began - (0 if resumed else settled.seconds_measuring)
+        set_up = time.monotonic() - run.began
         averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
         raw = run.lesson.model
-        Loop(trainer, settled, watcher, averaged, raw, run.folder, show=run.show, stop=stop).run()
-    return _finish(run, trainer, settled, watcher, set_up)
+        Loop(trainer, planned, watcher, averaged, raw, run.folder, show=run.show, stop=stop).run()
+    return _finish(run, trainer, watcher, set_up)
 
 
 def _lesson(recipe: Recipe, dataset: Dataset) -> Lesson:
@@ -185,20 +176,43 @@ def _lesson(recipe: Recipe, dataset: Dataset) -> Lesson:
         return recipe.lesson(dataset.spec, labels, replace(dataset.stats, std=dataset.stats.std or 0.5))
 
 
-def _plan(run: _Opened, budget: Budget) -> Plan:
-    if run.written["plan"] is not None:
-        return from_json(Plan, run.written["plan"], str(run.folder / RECIPE))
-    settled = plan(
-        budget,
-        run.lesson.objective,
-        run.recipe.training,
-        run.recipe.watch,
-        _batches(run),
-        evaluations=run.lesson.evaluations,
-        started=run.began,
-        seed=run.recipe.seed,
+def _prepare(run: _Opened) -> tuple[Trainer, Plan | Measuring]:
+    """The trainer at the run's beginning, and the plan, or how it will be settled."""
+    recipe, lesson, batches = run.recipe, run.lesson, _batches(run)
+    known = _plan(run) if run.written["plan"] is not None else None
+    precision = (
+        known.precision if known else choose_precision(lesson.objective, recipe.training, batches, seed=recipe.seed)
     )
-    settled = replace(settled, judge=judgeable(run.dataset, settled.judge))
+    trainer = Trainer(
+        lesson.objective,
+        recipe.training,
+        batches,
+        images=known.images if known else None,
+        precision=precision,
+        seed=recipe.seed,
+    )
+    if known:
+        return trainer, known
+    budget = from_json(Budget, run.written["budget"], str(run.folder / RECIPE))
+    step, watch = trainer.images_per_iteration, recipe.watch
+    if budget.images is not None:
+        return trainer, _settle(run, plan_images(budget.images, step, precision, watch))
+    minutes = budget.minutes
+    assert minutes is not None
+
+    def settle(pace: Pace) -> Plan:
+        evaluations = lesson.evaluations
+        return _settle(run, plan_minutes(minutes, pace, step, precision, watch, evaluations=evaluations))
+
+    return trainer, Measuring(measuring_seconds(minutes), run.began, settle)
+
+
+def _plan(run: _Opened) -> Plan:
+    return from_json(Plan, run.written["plan"], str(run.folder / RECIPE))
+
+
+def _settle(run: _Opened, plan: Plan) -> Plan:
+    settled = replace(plan, judge=judgeable(run.dataset, plan.judge))
     run.written["plan"] = to_json(settled)
     write_json(run.folder / RECIPE, run.written)
     return settled
@@ -217,8 +231,9 @@ def _batches(run: _Opened) -> Callable[[int, int], Batch]:
     return batch
 
 
-def _finish(run: _Opened, trainer: Trainer, settled: Plan, watcher: Watcher, set_up: float) -> RunResult:
+def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> RunResult:
     """Snapshot first: whatever happens afterwards, the model is there."""
+    settled = _plan(run)
     ema = trainer.state.ema.modules[run.lesson.network]
     about = card(run.written, run.folder.name, conditional=bool(run.lesson.model.labels))
     save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, about)
@@ -236,7 +251,6 @@ def _finish(run: _Opened, trainer: Trainer, settled: Plan, watcher: Watcher, set
         tracker.close()
     seconds = {
         "set-up": set_up,
-        "measuring": settled.seconds_measuring,
         "training": trainer.progress.seconds,
         "drawing": drawn - trained,
         "judging": time.monotonic() - drawn,

@@ -77,16 +77,16 @@ class Bar:
     """A progress bar on standard error; nothing but a line now and then where that is no terminal.
 
     Args:
-        total: images of the run.
         seen: images seen so far.
         show: whether to show anything.
     """
 
-    def __init__(self, total: int, seen: int, *, show: bool) -> None:
+    def __init__(self, seen: int, *, show: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._total, self._told = total, seen
+        self._total: int | None = None
+        self._told = seen
         self._console = Console(stderr=True)
         self._show = show
         self._bar = Progress(
@@ -99,7 +99,7 @@ class Bar:
             console=self._console,
             disable=not (show and self._console.is_terminal),
         )
-        self._task = self._bar.add_task("train", total=total, completed=seen, rate="-", loss="-")
+        self._task = self._bar.add_task("train", total=None, completed=seen, rate="-", loss="-")
 
     def __enter__(self) -> Bar:
         self._bar.start()
@@ -110,9 +110,16 @@ class Bar:
     ) -> None:
         self._bar.stop()
 
+    def length(self, images: int) -> None:
+        """The run's length; the bar has no end before it is told."""
+        self._total = images
+        self._bar.update(self._task, total=images)
+
     def update(self, seen: int, rate: float, loss: float) -> None:
         self._bar.update(self._task, completed=seen, rate=f"{rate:,.0f}", loss=f"{loss:.4f}")
-        if self._show and not self._console.is_terminal and (seen - self._told) * 10 >= self._total:
+        if self._total is None or self._console.is_terminal or not self._show:
+            return
+        if (seen - self._told) * 10 >= self._total:
             self._told = seen
             print(f"{seen:,} of {self._total:,} images, {rate:,.0f} images/s, loss {loss:.4f}", file=sys.stderr)
 

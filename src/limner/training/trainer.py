@@ -34,11 +34,12 @@ class Trainer:
         objective: what is taught.
         config: the training's settings.
         batches: where fresh data comes from.
-        images: the run's length, which the schedule and the average fit.
+        images: the run's length, which the schedule and the average fit; None as long as nobody knows.
         precision: of the arithmetic.
         seed: of every draw.
 
     Attributes:
+        images: the run's length; it may be told later.
         state: what changes; checkpoints hold it.
         progress: where the run stands.
     """
@@ -49,7 +50,7 @@ class Trainer:
         config: TrainingConfig,
         batches: Batches,
         *,
-        images: int,
+        images: int | None,
         precision: Precision,
         seed: int,
     ) -> None:
@@ -62,7 +63,6 @@ class Trainer:
         self.state = TrainingState(objective, EMA(objective, objective.ema), objective.optimizers())
         self.progress = Progress()
         self._dtype = _DTYPES[precision]
-        self._half_life = config.ema_half_life or config.ema_share * images
         self._rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.state.optimizers.items()}
         self._trained = {u.name: _parameters(objective, u.params) for u in self.updates}
         self._fresh = max(u.repeat for u in self.updates)
@@ -71,14 +71,19 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        return self.progress.seen >= self.images
+        return self.images is not None and self.progress.seen >= self.images
+
+    @property
+    def images_per_iteration(self) -> int:
+        return self.config.batch * self._fresh
 
     def iterate(self) -> dict[str, Tensor]:
         """All updates of one iteration. What they logged, still tensors, so that nothing waits for the device."""
         seen, batch = self.progress.seen, self.config.batch
-        share = seen / self.images
-        # The rate of a step is that at its end: the first is above zero, the last is the schedule's last.
-        self._set_rates(min(1.0, (seen + batch * self._fresh / 2) / self.images))
+        share = seen / self.images if self.images else 0.0
+        # The rate of a step is that at its middle: the last one is above zero.
+        middle = (seen + self.images_per_iteration / 2) / self.images if self.images else 0.0
+        self._set_rates(self.config.schedule(self.progress.iteration + 1, min(1.0, middle)))
         fresh = [self.batches(seen + i * batch, batch) for i in range(self._fresh)]
         shared: dict[str, Tensor] = {}
         logged: dict[str, Tensor] = {}
@@ -87,9 +92,9 @@ class Trainer:
                 continue
             for data in fresh[: update.repeat]:
                 logged |= self._take(update, data, share, shared)
-        self.state.ema.update(ema_decay(batch, seen, self._half_life, self.config.ema_warm_up))
+        self.state.ema.update(ema_decay(batch, seen, self._half_life(), self.config.ema_warm_up))
         self.progress = Progress(
-            seen + batch * self._fresh,
+            seen + self.images_per_iteration,
             self.progress.iteration + 1,
             self.progress.seconds,
             self.progress.interrupted,
@@ -134,8 +139,13 @@ class Trainer:
             return nullcontext()
         return torch.autocast(self.device.type, self._dtype)
 
-    def _set_rates(self, progress: float) -> None:
-        factor = self.config.schedule(progress)
+    def _half_life(self) -> float:
+        """Of the average, in images; as long as the run's length is not known, its warm-up alone rules."""
+        if self.config.ema_half_life is not None:
+            return self.config.ema_half_life
+        return math.inf if self.images is None else self.config.ema_share * self.images
+
+    def _set_rates(self, factor: float) -> None:
         for name, optimizer in self.state.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self._rates[name], strict=True):
                 group["lr"] = rate * factor

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+#: Page faults of making and giving back 64 MiB, of 16,384 pages, ten times.
+FAULTS = """
+import resource, sys
+import torch
+from limner.allocator import keep_freed_memory
+if sys.argv[1] == "keep" and not keep_freed_memory():
+    sys.exit("unknown here")
+def churn(times):
+    for _ in range(times):
+        torch.ones(2**24)
+churn(20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+churn(10)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True)
+    if "unknown here" in done.stderr:
+        pytest.skip("this C library has no mallopt")
+    return int(done.stdout)
+
+
+def test_kept_memory_is_not_faulted_in_again() -> None:
+    assert faults("keep") < 1_000
+    assert faults("return") > 100_000, "the system keeps it anyway: nothing is gained here any more"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limner.errors import UserError
+from limner.training.budget import Pace, Plan, measuring_seconds, plan_images, plan_minutes
+from limner.training.config import Budget, WatchConfig
+
+
+def planned(minutes: float, pace: Pace, **watch: int) -> Plan:
+    return plan_minutes(minutes, pace, 16, "float32", WatchConfig(**watch), evaluations=19)  # type: ignore[arg-type]
+
+
+def test_minutes_become_images() -> None:
+    """120 s of 600 are spent; 3 % are kept back, and so is the time of the last grids, 19 / 3 of an image a sample."""
+    last = 2 * 40 * 19 / 3 / 100
+    settled = planned(10, Pace(10_000, 100.0, 120.0), grids=0, judge=0)
+    assert settled.images == pytest.approx(10_000 + 100 * (600 * 0.97 - 120 - last), abs=8)
+    assert settled.images_per_second == 100
+
+
+@given(st.floats(0.05, 10**4), st.integers(1, 10**6), st.floats(1e-3, 1e5), st.floats(0, 1e4))
+def test_a_run_is_longer_than_what_it_has_seen(minutes: float, seen: int, rate: float, seconds: float) -> None:
+    settled = planned(minutes, Pace(16 * seen, rate, seconds))
+    assert settled.images > 16 * seen
+    assert settled.images % 16 == 0
+    assert 0 <= settled.grids <= 12
+
+
+def test_measuring_is_a_small_share_that_a_kill_may_cost() -> None:
+    assert measuring_seconds(1) == pytest.approx(18)
+    assert measuring_seconds(60 * 24) == 30
+
+
+def test_watching_stays_a_small_share() -> None:
+    slow, fast = planned(1, Pace(100, 20.0, 10.0)), planned(1, Pace(100, 2000.0, 10.0))
+    assert slow.grids <= fast.grids <= 12
+    assert slow.judge <= fast.judge <= 5000
+
+
+def test_images_are_taken_at_their_word() -> None:
+    assert plan_images(1000, 16, "float32", WatchConfig()).images == 992
+    assert plan_images(1, 16, "float32", WatchConfig()).images == 16
+    assert plan_images(1000, 16, "float32", WatchConfig(grids=3, measures=2, judge=40)).grids == 3
+
+
+@pytest.mark.parametrize("given_", [{}, {"minutes": 1, "images": 5}, {"minutes": -1}, {"images": 0}])
+def test_budgets_that_make_no_sense(given_: dict[str, float]) -> None:
+    with pytest.raises(UserError):
+        Budget(**given_)  # type: ignore[arg-type]
