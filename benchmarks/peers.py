@@ -167,7 +167,7 @@ class Tuning:
         return made
 
 
-def _net(channels: tuple[int, int], how: Tuning) -> UNet2DModel:
+def unet(channels: tuple[int, int], how: Tuning) -> UNet2DModel:
     """The library's U-Net on 2x2 unshuffled digits; label 10 is the null label."""
     made: UNet2DModel = UNet2DModel(
         sample_size=14,
@@ -194,7 +194,7 @@ def sized(target: float, how: Tuning) -> tuple[tuple[int, int], float]:
     best: tuple[float, tuple[int, int], float] | None = None
     for first in range(8, 76, 4):
         for second in range(first, 3 * first + 1, 4):
-            flops = _flops(_net((first, second), how))
+            flops = _flops(unet((first, second), how))
             off, ratio = abs(flops / target - 1), abs(math.log(second / first / 2))
             if off <= 0.05 and (best is None or (ratio, off) < (best[0], abs(best[2] / target - 1))):
                 best = (ratio, (first, second), flops)
@@ -286,7 +286,7 @@ def _batches(images: Pixels, label: Labels, batch: int, seed: int) -> Iterator[t
 
 def lesson(images: Pixels, label: Labels, seed: int, target: float, how: Tuning) -> Lesson:
     """A new tuned peer; torch's own generator must have been seeded."""
-    net = _net(sized(target, how)[0], how).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+    net = unet(sized(target, how)[0], how).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     return Lesson(net, how.schedule(), _batches(images, label, how.batch, seed), how)
 
 

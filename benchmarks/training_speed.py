@@ -1,17 +1,20 @@
 """Images per second of the Trainer against a plain loop over the same network, and of the defaults against a peer.
 
-    python benchmarks/training_speed.py --seconds 20 --rounds 5
+    python benchmarks/training_speed.py --seconds 30 --rounds 5
 
-1. The same ``nn.Module`` in the Trainer (average, logging, sampling on) and in a loop as diffusers' training scripts
-   have it (random noise, MSE, AdamW, gradient clipping, ``EMAModel``, cosine rate), at the same precision and batch.
+1. The same ``nn.Module`` in the Trainer, as ``limner train`` runs it (average, logging and grids on), and in a loop as
+   diffusers' training scripts have it (random noise, MSE, AdamW, gradient clipping, ``EMAModel``, cosine rate), at the
+   same precision and batch.
 2. The defaults of recipe ``flow`` against a diffusers ``UNet2DModel`` on equally unshuffled pixels whose counted
    FLOPs are the same to 5 %, in that same plain loop.
 
-Rounds alternate between the sides, so that a slower minute of the machine hits both; medians of the ratios are told.
+Every side of every round is a process of its own, and the sides take turns, so that a slower minute of the machine hits
+all of them; medians of the ratios are told, and the most memory that a side needed.
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import statistics
 import subprocess
@@ -19,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +32,11 @@ import tyro
 from torch import Tensor, nn
 
 from limner import random
+from limner.allocator import keep_freed_memory
 from limner.contracts import Condition, Level
 from limner.data import NO_AUGMENT, Dataset, gather, open_dataset, order
 from limner.objectives import Batch
-from limner.recipes import flow
+from limner.recipes import Size, recipe
 from limner.training.costs import counted
 from limner.training.tracking import Bar, Tracker
 from limner.training.trainer import Trainer
@@ -44,44 +49,48 @@ class Args:
 
     Attributes:
         data: the pictures.
-        seconds: of training, a side and round.
+        seconds: of training, a side and round; at 30 the Trainer draws as often as a run of a minute does.
         rounds: alternations.
-        batch: images of a step, on every side.
+        size: of the recipe.
         profile: also print where the Trainer's time goes.
-        memory: only print the peak memory of this side (ours, peer), for the parent process.
+        side: only measure this side, for the parent process.
     """
 
     data: str = "mnist"
-    seconds: float = 15.0
+    seconds: float = 30.0
     rounds: int = 5
-    batch: int = 128
+    size: Size = "tiny"
     profile: bool = False
-    memory: str = ""
+    side: Literal["", "trainer", "same", "peer"] = ""
 
 
-def ours(dataset: Dataset, batch: int, folder: Path) -> Callable[[float], float]:
-    """The Trainer with all that a run does beside: returns a function from seconds to images per second."""
-    recipe = flow()
-    recipe = replace(recipe, training=replace(recipe.training, batch=batch))
+Training = Callable[[float], float]
+"""Trains on for so many seconds and returns images per second."""
+
+
+def ours(dataset: Dataset, size: Size, folder: Path) -> Training:
+    """The Trainer with all that a run does beside."""
+    keep_freed_memory()  # as every run does
+    settings = recipe("flow", size)
     with random.scoped(0, "init"):
-        lesson = recipe.lesson(dataset.spec, dataset.labels, dataset.stats)
+        lesson = settings.lesson(dataset.spec, dataset.labels, dataset.stats)
 
     def batches(first: int, count: int) -> Batch:
         samples = torch.arange(first, first + count)
         images, label = gather(
-            dataset, order(0, first, count, len(dataset)), augment=recipe.augment, seed=0, samples=samples
+            dataset, order(0, first, count, len(dataset)), augment=settings.augment, seed=0, samples=samples
         )
         return Batch(images, Condition(label), samples)
 
-    trainer = Trainer(lesson.objective, recipe.training, batches, images=2_000_000, precision="float32", seed=0)
-    watcher = Watcher(folder, dataset, 40, "wavelets", 0, None)
+    trainer = Trainer(lesson.objective, settings.training, batches, images=2_000_000, precision="float32", seed=0)
+    watcher = Watcher(folder, dataset, settings.watch.pictures, "wavelets", 0, None)
     tracker = Tracker(folder, 0)
-    model = lesson.model_of(trainer.state.ema.modules[lesson.network])
+    averaged = lesson.model_of(trainer.state.ema.modules[lesson.network])
 
     def go(seconds: float) -> float:
         begun, first, shown = time.monotonic(), trainer.progress.seen, time.monotonic()
         drawn = False
-        with Bar(2_000_000, first, show=False) as bar:
+        with Bar(first, show=False) as bar:
             while (now := time.monotonic()) - begun < seconds:
                 logged = trainer.iterate()
                 if now - shown > 1:
@@ -89,18 +98,17 @@ def ours(dataset: Dataset, batch: int, folder: Path) -> Callable[[float], float]
                     values = {name: float(value) for name, value in logged.items()}
                     tracker.scalars(trainer.progress.seen, now - begun, values)
                     bar.update(trainer.progress.seen, 0.0, values["loss"])
-                if not drawn and now - begun > seconds / 2:
-                    # A grid takes the share of the time that a run's plan gives it: one in about five minutes' work.
+                if not drawn and seconds >= 30 and now - begun > seconds / 2:
                     drawn = True
-                    if seconds >= 60:
-                        watcher.draw_grid(model, "speed")
+                    for name, model in (("averaged", averaged), ("raw", lesson.model)):
+                        tracker.pictures(trainer.progress.seen, name, watcher.draw_grid(model, name))
         return (trainer.progress.seen - first) / (time.monotonic() - begun)
 
     return go
 
 
 def plain(net: Callable[[Tensor, Tensor, Tensor], Tensor], module: nn.Module, dataset: Dataset, batch: int,
-          unshuffle: int) -> Callable[[float], float]:  # fmt: skip
+          unshuffle: int) -> Training:  # fmt: skip
     """A loop as diffusers' training scripts have it, around ``net(x, t, label)``."""
     from diffusers.optimization import get_cosine_schedule_with_warmup
     from diffusers.training_utils import EMAModel
@@ -155,97 +163,94 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return self.images[i], self.label[i]
 
 
-def our_module(dataset: Dataset) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], nn.Module]:
+def our_module(dataset: Dataset, size: Size) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], nn.Module]:
     """The network of the defaults, as a function of (x, t, label)."""
     with random.scoped(0, "init"):
-        net = flow().lesson(dataset.spec, dataset.labels, dataset.stats).model.net
+        net = recipe("flow", size).lesson(dataset.spec, dataset.labels, dataset.stats).model.net
 
     def velocity(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        at = Level(1 - t, t)
-        prediction = net(x, at, Condition(label))
+        prediction = net(x, Level(1 - t, t), Condition(label))
         return (x - prediction.x0) / t.reshape(-1, 1, 1, 1).clamp_min(0.02)
 
     return velocity, net
 
 
-def peer_module(dataset: Dataset, target: float) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], nn.Module, float]:
-    """diffusers' UNet2DModel on 2x2 unshuffled pixels, of two resolutions, its width chosen to count as ``target``."""
-    from diffusers import UNet2DModel
+def our_flops(dataset: Dataset, size: Size) -> float:
+    net, _ = our_module(dataset, size)
+    return counted(lambda: net(torch.zeros(1, *dataset.spec.shape), torch.ones(1), torch.zeros(1).long()))
 
-    channels, (height, width) = dataset.spec.channels * 4, dataset.spec.size
-    best: tuple[float, nn.Module, float] | None = None
-    for base in range(16, 65, 4):
-        for blocks in (1, 2):
-            module = UNet2DModel(
-                sample_size=(height // 2, width // 2), in_channels=channels, out_channels=channels,
-                layers_per_block=blocks, block_out_channels=(base, 2 * base), norm_num_groups=4,
-                down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
-                num_class_embeds=max(len(dataset.labels), 1), add_attention=False,
-            )  # fmt: skip
-            x = torch.zeros(1, channels, height // 2, width // 2)
-            flops = counted(lambda module=module, x=x: module(x, torch.zeros(1), torch.zeros(1).long()))
-            if best is None or abs(flops - target) < abs(best[0] - target):
-                best = (flops, module, flops)
-    assert best is not None
-    module = best[1].to(memory_format=torch.channels_last)
+
+def peer_module(target: float) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], nn.Module]:
+    """The library's U-Net of the tuned peer: on 2x2 unshuffled digits, as wide as counts as ``target`` FLOPs."""
+    import peers
+
+    how = peers.Tuning()
+    module = peers.unet(peers.sized(target, how)[0], how).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
     def velocity(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         out: Tensor = module(x, t * 1000, label).sample
         return out
 
-    return velocity, module, best[0]
+    return velocity, module
 
 
-def our_flops(dataset: Dataset) -> float:
-    net, _ = our_module(dataset)
-    return counted(lambda: net(torch.zeros(1, *dataset.spec.shape), torch.ones(1), torch.zeros(1).long()))
+def training(side: str, dataset: Dataset, size: Size, folder: Path) -> Training:
+    batch = recipe("flow", size).training.batch
+    if side == "trainer":
+        return ours(dataset, size, folder)
+    if side == "same":
+        return plain(*our_module(dataset, size), dataset, batch, 1)
+    return plain(*peer_module(our_flops(dataset, size)), dataset, batch, 2)
 
 
-def peak_memory(side: str, args: Args) -> int:
-    """Of a fresh process that trains only this side."""
-    command = [sys.executable, __file__, "--memory", side, "--seconds", "8", "--data", args.data]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
+def measured(side: str, args: Args) -> dict[str, float]:
+    """Images per second and peak memory of a fresh process that trains only this side."""
+    command = [sys.executable, __file__, "--side", side, "--seconds", str(args.seconds), "--data", args.data,
+               "--size", args.size]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+SIDES = {
+    "trainer": "Trainer, recipe flow",
+    "same": "plain loop, same network",
+    "peer": "plain loop, diffusers UNet2DModel",
+}
 
 
 def main(args: Args) -> None:
     dataset = open_dataset(args.data, progress=False)
-    target = our_flops(dataset)
-    with tempfile.TemporaryDirectory() as folder:
-        if args.memory:
-            if args.memory == "ours":
-                ours(dataset, args.batch, Path(folder))(args.seconds)
-            else:
-                velocity, module, _ = peer_module(dataset, target)
-                plain(velocity, module, dataset, args.batch, 2)(args.seconds)
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-            return
-        same, same_module = our_module(dataset)
-        velocity, module, flops = peer_module(dataset, target)
-        sides = {
-            "Trainer, recipe flow": ours(dataset, args.batch, Path(folder)),
-            "plain loop, same network": plain(same, same_module, dataset, args.batch, 1),
-            "plain loop, diffusers UNet2DModel": plain(velocity, module, dataset, args.batch, 2),
-        }
-        rates: dict[str, list[float]] = {name: [] for name in sides}
-        for go in sides.values():
+    if args.side or args.profile:
+        with tempfile.TemporaryDirectory() as folder:
+            go = training(args.side or "trainer", dataset, args.size, Path(folder))
             go(3)
-        for _ in range(args.rounds):
-            for name, go in sides.items():
-                rates[name].append(go(args.seconds))
-        if args.profile:
-            profile(sides["Trainer, recipe flow"])
-    names = list(sides)
-    print("| side | forward FLOPs an image | images/s (median) | ours / this (median of ratios) |\n|---|---|---|---|")
-    for name in names:
-        ratio = statistics.median(a / b for a, b in zip(rates[names[0]], rates[name], strict=True))
-        count = flops if "UNet2D" in name else target
-        print(f"| {name} | {count / 1e6:.1f} M | {statistics.median(rates[name]):.0f} | {ratio:.2f} |")
-    print(f"peak memory: ours {peak_memory('ours', args) / 2**20:.0f} MiB, "
-          f"peer {peak_memory('peer', args) / 2**20:.0f} MiB")  # fmt: skip
+            if args.profile:
+                profile(go)
+                return
+            rate = go(args.seconds)
+        print(json.dumps({"rate": rate, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        return
+    told: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for _ in range(args.rounds):
+        for side in SIDES:
+            told[side].append(measured(side, args))
+    import peers
+
+    target = our_flops(dataset, args.size)
+    flops = {"trainer": target, "same": target, "peer": peers.sized(target, peers.Tuning())[1]}
+    print("| side | forward MFLOPs an image | images/s (median) | ours / this (median of ratios) | peak MiB |")
+    print("|---|---|---|---|---|")
+    for side, name in SIDES.items():
+        ratio = statistics.median(a["rate"] / b["rate"] for a, b in zip(told["trainer"], told[side], strict=True))
+        rate, peak = (statistics.median(one[what] for one in told[side]) for what in ("rate", "peak"))
+        print(f"| {name} | {flops[side] / 1e6:.1f} | {rate:.0f} | {ratio:.2f} | {peak:.0f} |")
 
 
-def profile(go: Callable[[float], float]) -> None:
+def profile(go: Training) -> None:
+    """Where the Trainer's time goes."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         go(4)
     print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))

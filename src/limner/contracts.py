@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from limner.errors import UserError
+from limner.errors import UserError, within
 
 Mode = Literal["L", "RGB", "RGBA"]
 CHANNELS: dict[str, int] = {"L": 1, "RGB": 3, "RGBA": 4}
@@ -187,9 +187,7 @@ class SampleConfig:
             "rho": (0.1, 1000),
         }
         for name, (lowest, highest) in bounds.items():
-            value = getattr(self, name)
-            if not lowest <= value <= highest:  # also true of NaN
-                raise UserError(f"{name} is {value}; give a number from {lowest:,} to {highest:,}")
+            within(name, getattr(self, name), lowest, highest)
         if self.sigma_min >= self.sigma_max:
             raise UserError(f"sigma_min is {self.sigma_min}; give a number below sigma_max, {self.sigma_max}")
 

@@ -1,8 +1,9 @@
-"""The one exception that a user's mistake raises."""
+"""The one exception that a user's mistake raises, and what its line says."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -20,3 +21,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def within(name: str, value: float, lowest: float, highest: float = math.inf) -> None:
+    """Refuse a setting outside its bounds, which it may reach.
+
+    Raises:
+        UserError: it is outside, or no number.
+    """
+    if not lowest <= value <= highest:
+        wanted = f"at least {_shown(lowest)}" if highest == math.inf else f"from {_shown(lowest)} to {_shown(highest)}"
+        raise UserError(f"{name} is {_shown(value)}; give a number {wanted}")
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -181,3 +181,19 @@ def test_a_convolution_is_the_matrix_of_its_output_channels() -> None:
     for p in (conv, plain):
         Muon([p], lr=0.1).step()
     torch.testing.assert_close(conv.detach().reshape(16, 36), plain.detach())
+
+
+def test_a_closure_gives_the_gradients_and_the_loss() -> None:
+    with torch.random.fork_rng():
+        layer = nn.Linear(20, 24, bias=False)
+    optimizer = Muon(layer.parameters(), lr=0.1)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = layer.weight.square().sum()
+        loss.backward()
+        return loss
+
+    before = float(layer.weight.detach().square().sum())
+    assert float(optimizer.step(closure).detach()) == before
+    assert float(layer.weight.detach().square().sum()) < before

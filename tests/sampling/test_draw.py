@@ -185,10 +185,10 @@ def test_unlabelled_models() -> None:
     [
         ({"solver": "huen"}, "did you mean 'heun'"),
         ({"steps": 0}, "steps is 0"),
-        ({"steps": 10_001}, "steps is 10001"),
+        ({"steps": 10_001}, "steps is 10,001"),
         ({"config": SampleConfig(discretization="flwo")}, "did you mean 'flow'"),
         ({"n": 0}, "n is 0; give a number from 1"),
-        ({"n": 10_000_001}, "n is 10000001"),
+        ({"n": 10_000_001}, "n is 10,000,001"),
         ({"guidance": math.nan}, "guidance is nan"),
     ],
 )

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limner.errors import UserError
 from limner.training.budget import Pace, Plan, measuring_seconds, plan_images, plan_minutes
-from limner.training.config import Budget, WatchConfig
+from limner.training.config import Budget, TrainingConfig, WatchConfig
+from limner.training.schedules import Cooldown, Cosine
 
 
 def planned(minutes: float, pace: Pace, **watch: int) -> Plan:
@@ -22,15 +26,15 @@ def test_minutes_become_images() -> None:
 
 
 @given(st.floats(0.05, 10**4), st.integers(1, 10**6), st.floats(1e-3, 1e5), st.floats(0, 1e4))
-def test_a_run_is_longer_than_what_it_has_seen(minutes: float, seen: int, rate: float, seconds: float) -> None:
+def test_a_run_is_settled_before_its_rate_falls(minutes: float, seen: int, rate: float, seconds: float) -> None:
     settled = planned(minutes, Pace(16 * seen, rate, seconds))
-    assert settled.images > 16 * seen
+    assert settled.images >= 2 * 16 * seen
     assert settled.images % 16 == 0
     assert 0 <= settled.grids <= 12
 
 
 def test_measuring_is_a_small_share_that_a_kill_may_cost() -> None:
-    assert measuring_seconds(1) == pytest.approx(18)
+    assert measuring_seconds(1) == pytest.approx(27)
     assert measuring_seconds(60 * 24) == 30
 
 
@@ -50,3 +54,17 @@ def test_images_are_taken_at_their_word() -> None:
 def test_budgets_that_make_no_sense(given_: dict[str, float]) -> None:
     with pytest.raises(UserError):
         Budget(**given_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: Cooldown(cool_down=1.5), "schedule.cool-down is 1.5; give a number from 0 to 1"),
+        (lambda: Cosine(warm_up=-1), "schedule.warm-up is -1; give a number at least 0"),
+        (lambda: TrainingConfig(ema_share=float("nan")), "training.ema-share is nan; give a number from 0 to 1"),
+        (lambda: TrainingConfig(keep=0), "training.keep is 0; give a number from 1 to 10,000"),
+    ],
+)
+def test_settings_out_of_bounds(make: Callable[[], object], line: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(line)}$"):
+        make()

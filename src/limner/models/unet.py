@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import ImageSpec
-from limner.errors import UserError
+from limner.errors import UserError, within
 
 #: Shortest longer side that an automatic stem leaves.
 _SHORTEST = 12
@@ -47,8 +47,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         bounds = {"width": (1, 8192), "blocks": (1, 64), "unshuffle": (0, 64), "dropout": (0, 0.99)}
         for name, (lowest, highest) in bounds.items():
-            if not lowest <= getattr(self, name) <= highest:
-                raise UserError(f"net.{name} is {getattr(self, name)}; give a number from {lowest} to {highest}")
+            within(f"net.{name}", getattr(self, name), lowest, highest)
         if not 1 <= len(self.multipliers) <= 12 or not all(1 <= m <= 64 for m in self.multipliers):
             raise UserError(f"net.multipliers are {self.multipliers}; give 1 to 12 numbers from 1 to 64")
         last = len(self.multipliers) - 1

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from limner import random
 from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
-from limner.errors import UserError, nearest
+from limner.errors import UserError, nearest, within
 from limner.sampling.discretization import DISCRETIZATIONS, Discretization, EDMTimes, FlowTimes
 from limner.sampling.guidance import classifier_free
 from limner.sampling.solvers import SOLVERS, Denoise, Solver
@@ -207,8 +207,7 @@ def sample(
     Raises:
         UserError: a setting that the model or limner does not know.
     """
-    if not 1 <= n <= 10_000_000:
-        raise UserError(f"n is {n}; give a number from 1 to 10,000,000")
+    within("n", n, 1, 10_000_000)
     resolved = resolve(model, config, steps=steps, solver=solver, guidance=guidance)
     device = next(model.net.parameters()).device
     cond = labels_for(model, n, label).to(device)

@@ -14,8 +14,9 @@ from limner.objectives import Objective
 from limner.training.config import Precision, TrainingConfig, WatchConfig
 from limner.training.trainer import Batches, Trainer
 
-#: Share of a budget in minutes after which its images are counted, and the most seconds that this may take.
-_MEASURING, _LONGEST = 0.3, 30.0
+#: Share of a budget in minutes after which its images are counted, and the most seconds that this may take. Below the
+#: half at which the rate begins to fall, so that the rate does not depend on it.
+_MEASURING, _LONGEST = 0.45, 30.0
 #: Seconds that each precision is tried for.
 _TRIAL = 1.0
 #: Share of a budget that grids and measures on the way may take, and the judgement at the end.
@@ -24,6 +25,8 @@ _WATCHING, _JUDGING = 0.03, 0.06
 _RESERVE = 0.03
 #: Share of a budget that goes into training even if set-up, such as the decoding of the pictures, took all of it.
 _LEAST = 0.1
+#: A run is so many times as long as its measured beginning, so that its rate has not yet begun to fall.
+_AT_LEAST = 2.1
 #: A sampler's evaluation costs about a third of a training image: there is no backward pass.
 _FORWARD = 1 / 3
 _COUNTS = (0, 250, 500, 1_000, 2_000, 5_000)
@@ -103,7 +106,8 @@ def plan_minutes(
     grids = min(int(total * _WATCHING / grid), 12) if watch.grids is None else watch.grids
     affordable = [n for n in _COUNTS if n <= total * _JUDGING * per_second]
     left = total * (1 - _RESERVE) - pace.seconds - (grids + 1) * grid
-    images = pace.seen + _whole(int(max(left, _LEAST * total) * rate), step)
+    images = max(int(pace.seen + max(left, _LEAST * total) * rate), int(pace.seen * _AT_LEAST))
+    images = _whole(images, step)
     return _watched(Plan(images, precision, rate, grids, 0, affordable[-1]), watch)
 
 

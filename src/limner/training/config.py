@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from limner.errors import UserError
+from limner.errors import UserError, within
 from limner.training.schedules import Cooldown, Schedule
 
 Precision = Literal["float32", "bfloat16"]
@@ -40,11 +40,15 @@ class TrainingConfig:
     keep: int = 2
 
     def __post_init__(self) -> None:
-        _within("training.batch", self.batch, 1, 2**20)
-        _within("training.accumulate", self.accumulate, 1, self.batch)
-        _within("training.clip", self.clip, 0, float("inf"))
-        _within("training.checkpoint-seconds", self.checkpoint_seconds, 0, 3600)
-        _within("training.keep", self.keep, 1, 10_000)
+        within("training.batch", self.batch, 1, 2**20)
+        within("training.accumulate", self.accumulate, 1, self.batch)
+        within("training.clip", self.clip, 0)
+        within("training.ema-share", self.ema_share, 0, 1)
+        within("training.ema-warm-up", self.ema_warm_up, 0, 1)
+        if self.ema_half_life is not None:
+            within("training.ema-half-life", self.ema_half_life, 0)
+        within("training.checkpoint-seconds", self.checkpoint_seconds, 0, 3600)
+        within("training.keep", self.keep, 1, 10_000)
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,11 @@ class WatchConfig:
     extractor: str = "wavelets"
 
     def __post_init__(self) -> None:
-        _within("watch.pictures", self.pictures, 1, 1024)
+        within("watch.pictures", self.pictures, 1, 1024)
         for name in ("grids", "measures", "judge"):
             value = getattr(self, name)
             if value is not None:
-                _within(f"watch.{name}", value, 0, 1_000_000)
+                within(f"watch.{name}", value, 0, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,6 @@ class Budget:
         if (self.minutes is None) == (self.images is None):
             raise UserError("give the budget as --minutes or as --images, one of them")
         if self.minutes is not None:
-            _within("minutes", self.minutes, 0.05, 60 * 24 * 365)
+            within("minutes", self.minutes, 0.05, 60 * 24 * 365)
         if self.images is not None:
-            _within("images", self.images, 1, 10**12)
-
-
-def _within(name: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
-        raise UserError(f"{name} is {value:g}; give a number from {lowest:g} to {highest:g}")
+            within("images", self.images, 1, 10**12)

@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from limner.errors import within
+
 
 def _warm(step: int, warm_up: int) -> float:
     return min(1.0, step / warm_up) if warm_up > 0 else 1.0
@@ -25,6 +27,9 @@ class Cosine:
 
     kind: Literal["cosine"] = "cosine"
     warm_up: int = 30
+
+    def __post_init__(self) -> None:
+        within("schedule.warm-up", self.warm_up, 0)
 
     def __call__(self, step: int, progress: float) -> float:
         return _warm(step, self.warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
@@ -43,6 +48,10 @@ class Cooldown:
     warm_up: int = 30
     cool_down: float = 0.5
 
+    def __post_init__(self) -> None:
+        within("schedule.warm-up", self.warm_up, 0)
+        within("schedule.cool-down", self.cool_down, 0, 1)
+
     def __call__(self, step: int, progress: float) -> float:
         falling = (1 - progress) / self.cool_down if self.cool_down > 0 else 1.0
         return max(0.0, min(_warm(step, self.warm_up), falling))
@@ -58,6 +67,9 @@ class Constant:
 
     kind: Literal["constant"] = "constant"
     warm_up: int = 30
+
+    def __post_init__(self) -> None:
+        within("schedule.warm-up", self.warm_up, 0)
 
     def __call__(self, step: int, progress: float) -> float:
         return _warm(step, self.warm_up)
