@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Have this process keep the memory that tensors on the CPU give back, instead of returning it to the system.
 
     glibc maps every larger block anew and unmaps it when it is freed, so that each step of a training pays for
-    thousands of page faults, a tenth to a fifth of its time (docs/report-card.md). The process then holds the
+    thousands of page faults, a tenth to a quarter of its time (docs/report-card.md). The process then holds the
     most memory that it ever needed until it ends.
 
     Returns:
