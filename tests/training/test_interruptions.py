@@ -8,17 +8,22 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from limner.errors import UserError
-from limner.recipes import resume
+from limner.recipes import RefineRecipe, recipe, resume, train
 from limner.tensors import load_tensors
 from limner.training.checkpoint import checkpoints
+from limner.training.loop import Interrupted
 from limner.training.snapshot import load
+from limner.training.tracking import records
 
 SETTINGS = [
     "--net.width=16",
@@ -81,24 +86,50 @@ def test_a_signal_costs_nothing(
     assert json.loads((tmp_path / "run" / "done.json").read_text())["interrupted"] == 1
 
 
+def quick() -> RefineRecipe:
+    """The recipe of SETTINGS."""
+    small = recipe("flow", "tiny")
+    return replace(
+        small,
+        training=replace(small.training, batch=16, precision="float32"),
+        watch=replace(small.watch, judge=0, grids=0),
+        sampling=replace(small.sampling, steps=2),
+    )
+
+
+def stopped(bars: Path, run: Path, when: Callable[[], bool]) -> str:
+    """What is said by a run of 0.1 minutes that gets a SIGTERM as soon as ``when`` is true."""
+
+    def stop() -> None:
+        while not when():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(Interrupted) as told:
+        train(quick(), str(bars), out=run, minutes=0.1, show=False)
+    return str(told.value)
+
+
 def test_a_run_in_minutes_is_the_run_in_images_that_its_plan_names(bars: Path, tmp_path: Path) -> None:
-    """Also when it was stopped while its budget was measured: then it begins anew."""
+    """Also when it was stopped while its budget was measured: what it has learned is kept."""
     minutes, images = tmp_path / "minutes", tmp_path / "images"
-    process = limner("train", "flow", "--data", bars, *SETTINGS, "--minutes", 0.1, "--out", minutes)
-    wait_for(minutes, process, "recipe.json")
-    while not (minutes / "metrics.jsonl").exists():  # the loop has begun, and notices signals
-        assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert f"stopped before its length was settled; go on with: limner train --resume {minutes}" in told
-    resume(minutes, show=False)
+    told = stopped(bars, minutes, lambda: len(records(minutes / "metrics.jsonl")) >= 2)  # a line a second at first
+    assert told.startswith("saved after")
     plan = json.loads((minutes / "recipe.json").read_text())["plan"]
-    process = limner("train", "flow", "--data", bars, *SETTINGS, "--images", plan["images"], "--out", images)
-    assert process.wait(120) == 0, process.communicate()[1]
+    assert 0 < int(checkpoints(minutes / "checkpoints")[-1].stem) <= plan["images"] / 2
+    resume(minutes, show=False)
+    train(quick(), str(bars), out=images, images=plan["images"], show=False)
     a, b = end(minutes), end(images)
     assert a.keys() == b.keys()
     assert all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_a_run_that_was_stopped_in_its_first_second_begins_anew(bars: Path, tmp_path: Path) -> None:
+    told = stopped(bars, tmp_path / "run", (tmp_path / "run" / "tensorboard").exists)
+    assert told == f"stopped before there was anything to save; go on with: limner train --resume {tmp_path / 'run'}"
+    resume(tmp_path / "run", show=False)
+    assert load(tmp_path / "run").labels == ("0", "1")
 
 
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(bars: Path, tmp_path: Path) -> None:

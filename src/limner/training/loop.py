@@ -30,10 +30,10 @@ _MEASURED = 500
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """A signal asked the run to stop; its state is saved, if its length was settled. ``number`` is the signal's."""
+    """A signal asked the run to stop; its state is saved, but for the first second. ``number`` is the signal's."""
 
     def __init__(self, folder: Path, saved: int, number: int) -> None:
-        stands = f"saved after {saved:,} images" if saved else "stopped before its length was settled"
+        stands = f"saved after {saved:,} images" if saved else "stopped before there was anything to save"
         super().__init__(f"{stands}; go on with: limner train --resume {folder}")
         self.number = number
 
@@ -106,8 +106,7 @@ class Loop:
                 while not self.trainer.done:
                     logged = self.trainer.iterate()
                     self._log(logged)
-                    if self._measuring is not None:
-                        self._measure(self._measuring, logged)
+                    if self._measuring is not None and not self._settled(self._measuring, logged):
                         continue
                     self._watch()
                     if self.stop:
@@ -118,22 +117,27 @@ class Loop:
             finally:
                 self.tracker.close()
 
-    def _measure(self, measuring: Measuring, logged: dict[str, Tensor]) -> None:
-        """Settle the plan when enough is known of the run's pace. Nothing is saved before: a checkpoint without a
-        plan is of no use."""
-        if self.stop:
-            raise Interrupted(self.folder, 0, self.stop[0])
+    def _settled(self, measuring: Measuring, logged: dict[str, Tensor]) -> bool:
+        """Settle the plan when enough is known of the run's pace, or at once if the run is asked to stop: what it has
+        learned can be saved with a plan alone.
+
+        Raises:
+            Interrupted: it is asked to stop so early that nothing is known, and next to nothing lost.
+        """
         if self._warm is None:  # the first iteration is slow, and says nothing of the others
             _checked(logged, self.trainer.progress.seen)  # waits for the device
             self._warm = self.trainer.progress.seen, time.monotonic()
-            return
         first, begun = self._warm
-        if time.monotonic() < max(measuring.started + measuring.seconds, begun + _LEAST_MEASURED):
-            return
+        known = time.monotonic() - begun >= _LEAST_MEASURED
+        if self.stop and not known:
+            raise Interrupted(self.folder, 0, self.stop[0])
+        if not known or (not self.stop and time.monotonic() - measuring.started < measuring.seconds):
+            return False
         _checked(logged, self.trainer.progress.seen)
         seen, now = self.trainer.progress.seen, time.monotonic()
         self._adopt(measuring.settle(Pace(seen, (seen - first) / (now - begun), now - measuring.started)))
         self._measuring = None
+        return True
 
     def _adopt(self, plan: Plan) -> None:
         seen = self.trainer.progress.seen
@@ -150,7 +154,8 @@ class Loop:
     def _log(self, logged: dict[str, Tensor]) -> None:
         seen, now = self.trainer.progress.seen, time.monotonic()
         glance = now - self._glanced >= _GLANCE
-        line = seen - self._lined >= self._lines_apart or self.trainer.done if self.trainer.images else glance
+        due = seen - self._lined >= self._lines_apart or self.trainer.done
+        line = due if self._measuring is None else glance
         if not line and not glance:
             return
         values = _checked(logged, seen)
