@@ -7,6 +7,8 @@ from limner.objectives import DenoisingConfig, LogitNormal, MuonConfig
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sizes import UNETS, Size
 
+#: A short training is best spent on the levels that decide a picture's layout (docs/report-card.md).
+_LEVELS = LogitNormal(mean=0.5, std=0.8)
 #: A small network is best pulled towards its class late, and stirred: churn lets later steps put right what earlier
 #: ones got wrong (docs/report-card.md).
 _STIRRED = SampleConfig(steps=12, guidance=1.4, guidance_from=0.2, guidance_to=0.75, churn=5.0)
@@ -15,11 +17,11 @@ SAMPLING: dict[Size, SampleConfig] = {"tiny": _STIRRED, "small": _PLAIN, "base":
 
 
 def flow(size: Size = "small") -> RefineRecipe:
-    """A velocity network on pixel-unshuffled pictures, logit-normal times (Esser et al. 2024), Muon, cosine."""
+    """A velocity network on pixel-unshuffled pictures, logit-normal times (Esser et al. 2024), Muon."""
     return RefineRecipe(
         recipe="flow",
         net=UNETS[size],
-        objective=DenoisingConfig(preconditioning="flow", levels=LogitNormal(mean=0.0, std=1.0), weighting="velocity"),
+        objective=DenoisingConfig(preconditioning="flow", levels=_LEVELS, weighting="velocity"),
         optimizer=MuonConfig(),
         sampling=SAMPLING[size],
     )
