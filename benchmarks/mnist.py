@@ -103,27 +103,27 @@ class Cells:
 def ours(minutes: float, seed: int, samples: int) -> Cell:
     """A run whose budget was exceeded because the machine slowed down is void, and made again, twice at most."""
     for attempt in range(3):
-        cell = our_run(minutes, seed, samples) | {"void_before": attempt}
-        if cell["wall"] <= (1 + OVER) * minutes * 60:
-            break
-    return cell
+        with tempfile.TemporaryDirectory() as folder:
+            run = Path(folder) / "run"
+            cell = train(run, minutes, seed)
+            if attempt < 2 and cell["wall"] > (1 + OVER) * minutes * 60:
+                continue
+            pictures = limner.sample(limner.load(run), samples, seed=DRAWN, batch=250)
+        return cell | {"flops": our_flops(minutes), "void_before": attempt} | verdict(pictures)
+    raise AssertionError("the last attempt counts")
 
 
-def our_run(minutes: float, seed: int, samples: int) -> Cell:
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        begun = time.monotonic()
-        command = [sys.executable, "-m", "limner.cli", "train", "flow", "--data", "mnist", "--out", str(run),
-                   "--minutes", str(minutes), "--seed", str(seed), "--json"]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True)
-        wall = time.monotonic() - begun
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
-        told = json.loads(done.stdout)
-        wall -= told["seconds"]["judging"]  # comes on top of a budget
-        pictures = limner.sample(limner.load(run), samples, seed=DRAWN, batch=250)
-    about = {"images": told["images"], "seconds": told["seconds"], "wall": wall, "minutes": minutes}
-    return about | {"flops": our_flops(minutes)} | verdict(pictures)
+def train(run: Path, minutes: float, seed: int) -> Cell:
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "limner.cli", "train", "flow", "--data", "mnist", "--out", str(run),
+               "--minutes", str(minutes), "--seed", str(seed), "--json"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    wall = time.monotonic() - begun
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    told = json.loads(done.stdout)
+    wall -= told["seconds"]["judging"]  # comes on top of a budget
+    return {"images": told["images"], "seconds": told["seconds"], "wall": wall, "minutes": minutes}
 
 
 def peer(name: str, minutes: float, seed: int, samples: int) -> Cell:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from limner.errors import UserError
 from limner.training.budget import Pace, Plan, measuring_seconds, plan_images, plan_minutes
 from limner.training.config import Budget, TrainingConfig, WatchConfig
-from limner.training.schedules import Cooldown, Cosine
+from limner.training.schedules import Constant, Cooldown, Cosine, Schedule
 
 
 def planned(minutes: float, pace: Pace, **watch: int) -> Plan:
@@ -33,9 +33,27 @@ def test_a_run_is_settled_before_its_rate_falls(minutes: float, seen: int, rate:
     assert 0 <= settled.grids <= 12
 
 
-def test_measuring_is_a_small_share_that_a_kill_may_cost() -> None:
-    assert measuring_seconds(1) == pytest.approx(27)
-    assert measuring_seconds(60 * 24) == 30
+def test_a_run_is_settled_soon_and_then_for_good() -> None:
+    assert measuring_seconds(1, TrainingConfig()) == pytest.approx((27, 27))
+    assert measuring_seconds(60, TrainingConfig()) == pytest.approx((30, 0.45 * 3600))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainingConfig(schedule=Cosine()),
+        TrainingConfig(schedule=Cooldown(cool_down=0.9)),
+        TrainingConfig(ema_share=0.02),
+    ],
+)
+def test_a_length_that_the_first_half_depends_on_is_settled_once(config: TrainingConfig) -> None:
+    assert measuring_seconds(60, config) == (30, 30)
+
+
+@pytest.mark.parametrize("schedule", [Cooldown(), Constant(), Cosine()])
+@given(st.integers(31, 10**6), st.floats(0, 1), st.floats(0, 1))
+def test_the_rate_is_steady_where_a_schedule_says_so(schedule: Schedule, step: int, a: float, b: float) -> None:
+    assert schedule(step, a * schedule.steady) == schedule(step, b * schedule.steady)
 
 
 def test_watching_stays_a_small_share() -> None:

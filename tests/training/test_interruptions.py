@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -97,8 +98,8 @@ def quick() -> RefineRecipe:
     )
 
 
-def stopped(bars: Path, run: Path, when: Callable[[], bool]) -> str:
-    """What is said by a run of 0.1 minutes that gets a SIGTERM as soon as ``when`` is true."""
+def stopped(bars: Path, run: Path, minutes: float, when: Callable[[], bool]) -> str:
+    """What is said by a run of so many minutes that gets a SIGTERM as soon as ``when`` is true."""
 
     def stop() -> None:
         while not when():
@@ -107,18 +108,25 @@ def stopped(bars: Path, run: Path, when: Callable[[], bool]) -> str:
 
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(Interrupted) as told:
-        train(quick(), str(bars), out=run, minutes=0.1, show=False)
+        train(quick(), str(bars), out=run, minutes=minutes, show=False)
     return str(told.value)
 
 
+def plan_of(run: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads((run / "recipe.json").read_text())["plan"])
+
+
 def test_a_run_in_minutes_is_the_run_in_images_that_its_plan_names(bars: Path, tmp_path: Path) -> None:
-    """Also when it was stopped while its budget was measured: what it has learned is kept."""
+    """Also when it was stopped while its budget was measured: it keeps what it has learned, and settles anew."""
     minutes, images = tmp_path / "minutes", tmp_path / "images"
-    told = stopped(bars, minutes, lambda: len(records(minutes / "metrics.jsonl")) >= 2)  # a line a second at first
+    told = stopped(bars, minutes, 0.2, lambda: len(records(minutes / "metrics.jsonl")) >= 2)  # a line a second at first
     assert told.startswith("saved after")
-    plan = json.loads((minutes / "recipe.json").read_text())["plan"]
-    assert 0 < int(checkpoints(minutes / "checkpoints")[-1].stem) <= plan["images"] / 2
+    first = plan_of(minutes)
+    stood = int(checkpoints(minutes / "checkpoints")[-1].stem)
     resume(minutes, show=False)
+    plan = plan_of(minutes)
+    assert plan["images_per_second"] != first["images_per_second"]
+    assert 0 < stood <= min(first["images"], plan["images"]) / 2
     train(quick(), str(bars), out=images, images=plan["images"], show=False)
     a, b = end(minutes), end(images)
     assert a.keys() == b.keys()
@@ -126,7 +134,7 @@ def test_a_run_in_minutes_is_the_run_in_images_that_its_plan_names(bars: Path, t
 
 
 def test_a_run_that_was_stopped_in_its_first_second_begins_anew(bars: Path, tmp_path: Path) -> None:
-    told = stopped(bars, tmp_path / "run", (tmp_path / "run" / "tensorboard").exists)
+    told = stopped(bars, tmp_path / "run", 0.1, (tmp_path / "run" / "tensorboard").exists)
     assert told == f"stopped before there was anything to save; go on with: limner train --resume {tmp_path / 'run'}"
     resume(tmp_path / "run", show=False)
     assert load(tmp_path / "run").labels == ("0", "1")

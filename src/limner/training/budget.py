@@ -1,4 +1,4 @@
-"""How long a run will be: a budget in minutes becomes a number of images, once, early in the run."""
+"""How long a run will be: a budget in minutes becomes a number of images while the run is in its first half."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from limner.objectives import Objective
 from limner.training.config import Precision, TrainingConfig, WatchConfig
 from limner.training.trainer import Batches, Trainer
 
-#: Share of a budget in minutes after which its images are counted, and the most seconds that this may take. Below the
-#: half at which the rate begins to fall, so that the rate does not depend on it.
+#: Share of a budget in minutes after which its images are settled for good, below the half at which the rate begins to
+#: fall; and the most seconds after which they are settled first, so that there are checkpoints from then on.
 _MEASURING, _LONGEST = 0.45, 30.0
+#: A run that has seen this share of its images keeps its length, for the same reason.
+FIXED = 0.47
 #: Seconds that each precision is tried for.
 _TRIAL = 1.0
 #: Share of a budget that grids and measures on the way may take, and the judgement at the end.
@@ -34,7 +36,7 @@ _COUNTS = (0, 250, 500, 1_000, 2_000, 5_000)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, settled once and never again.
+    """What a run will do.
 
     Attributes:
         images: to see, a multiple of what an iteration sees.
@@ -67,14 +69,26 @@ class Pace:
     seconds: float
 
 
-def measuring_seconds(minutes: float) -> float:
-    """After so many seconds of a budget its images are counted.
+def measuring_seconds(minutes: float, config: TrainingConfig) -> tuple[float, float]:
+    """After so many seconds of a budget its images are settled, and settled for good.
 
-    The first images of a run are trained on at a rate that does not depend on how many will follow, so measuring
-    costs nothing, and the run is the one that the same number of images would have made. It is short enough that a
-    kill, after which the run begins anew, costs little.
+    The first half of a run is trained in a way that does not depend on how many images will follow, so measuring
+    costs nothing, and the run is the one that the same number of images would have made. The first time is soon, so
+    that a kill, before which there was no checkpoint, costs little; the second is late, because machines slow down
+    when they get warm, and neighbours come and go. Where the settings make the first half depend on the run's length,
+    there is no second.
     """
-    return min(minutes * 60 * _MEASURING, _LONGEST)
+    last = minutes * 60 * _MEASURING
+    first = min(last, _LONGEST)
+    return first, last if _steady(config) >= FIXED else first
+
+
+def _steady(config: TrainingConfig) -> float:
+    """The share of a run, from its beginning, in which neither rate nor average depends on its length."""
+    average = 1.0
+    if config.ema_half_life is None and config.ema_share < config.ema_warm_up:
+        average = config.ema_share / config.ema_warm_up
+    return min(config.schedule.steady, average)
 
 
 def plan_images(images: int, step: int, precision: Precision, watch: WatchConfig) -> Plan:

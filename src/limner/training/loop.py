@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from limner.contracts import Model
-from limner.training.budget import Pace, Plan
+from limner.training.budget import FIXED, Pace, Plan
 from limner.training.checkpoint import save_checkpoint
 from limner.training.tracking import Bar, Tracker
 from limner.training.trainer import Trainer, check_finite
@@ -40,15 +40,17 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 @dataclass(frozen=True)
 class Measuring:
-    """How a run whose length is not settled comes to be.
+    """How a run whose budget is in minutes comes to its length.
 
     Attributes:
-        seconds: of the budget, after which it is settled.
+        first: seconds of the budget, after which the length is settled.
+        last: seconds after which it is settled anew and for good, unless half of the run comes sooner.
         started: ``time.monotonic()`` when the budget began.
         settle: from how the run has begun to its plan.
     """
 
-    seconds: float
+    first: float
+    last: float
     started: float
     settle: Callable[[Pace], Plan]
 
@@ -58,7 +60,8 @@ class Loop:
 
     Args:
         trainer: stands where the run stands.
-        plan: of the run, or how it comes to be.
+        plan: of the run, where there is one yet.
+        measuring: how the plan comes to be, where the budget is in minutes.
         watcher: draws and measures.
         averaged, raw: the model with either set of weights.
         folder: of the run.
@@ -69,7 +72,8 @@ class Loop:
     def __init__(
         self,
         trainer: Trainer,
-        plan: Plan | Measuring,
+        plan: Plan | None,
+        measuring: Measuring | None,
         watcher: Watcher,
         averaged: Model,
         raw: Model,
@@ -87,11 +91,10 @@ class Loop:
         self._begun, self._earlier = time.monotonic(), trainer.progress.seconds
         self._saved = self._glanced = self._begun
         self._watching = self._lines_apart = 0.0
-        self._measuring: Measuring | None = None
+        self._measuring = measuring
         self._warm: tuple[int, float] | None = None
-        if isinstance(plan, Measuring):
-            self._measuring = plan
-        else:
+        self.plan: Plan | None = None
+        if plan is not None:
             self._adopt(plan)
 
     def run(self) -> None:
@@ -106,7 +109,9 @@ class Loop:
                 while not self.trainer.done:
                     logged = self.trainer.iterate()
                     self._log(logged)
-                    if self._measuring is not None and not self._settled(self._measuring, logged):
+                    if self._measuring is not None:
+                        self._measure(self._measuring, logged)
+                    if self.plan is None:
                         continue
                     self._watch()
                     if self.stop:
@@ -117,31 +122,37 @@ class Loop:
             finally:
                 self.tracker.close()
 
-    def _settled(self, measuring: Measuring, logged: dict[str, Tensor]) -> bool:
+    def _measure(self, measuring: Measuring, logged: dict[str, Tensor]) -> None:
         """Settle the plan when enough is known of the run's pace, or at once if the run is asked to stop: what it has
         learned can be saved with a plan alone.
 
         Raises:
             Interrupted: it is asked to stop so early that nothing is known, and next to nothing lost.
         """
+        seen = self.trainer.progress.seen
         if self._warm is None:  # the first iteration is slow, and says nothing of the others
-            _checked(logged, self.trainer.progress.seen)  # waits for the device
-            self._warm = self.trainer.progress.seen, time.monotonic()
+            _checked(logged, seen)  # waits for the device
+            self._warm = seen, time.monotonic()
         first, begun = self._warm
-        known = time.monotonic() - begun >= _LEAST_MEASURED
-        if self.stop and not known:
+        spent = time.monotonic() - measuring.started
+        known = time.monotonic() - begun - self._watching >= _LEAST_MEASURED
+        at_last = self.plan is not None and seen >= FIXED * self.plan.images
+        for_good = at_last or spent >= measuring.last
+        due = for_good or (self.plan is None and (spent >= measuring.first or bool(self.stop)))
+        if due and known:
+            _checked(logged, seen)
+            now = time.monotonic()
+            self._adopt(
+                measuring.settle(Pace(seen, (seen - first) / (now - begun - self._watching), now - measuring.started))
+            )
+        elif self.plan is None and self.stop:
             raise Interrupted(self.folder, 0, self.stop[0])
-        if not known or (not self.stop and time.monotonic() - measuring.started < measuring.seconds):
-            return False
-        _checked(logged, self.trainer.progress.seen)
-        seen, now = self.trainer.progress.seen, time.monotonic()
-        self._adopt(measuring.settle(Pace(seen, (seen - first) / (now - begun), now - measuring.started)))
-        self._measuring = None
-        return True
+        if at_last or (for_good and known):
+            self._measuring = None
 
     def _adopt(self, plan: Plan) -> None:
         seen = self.trainer.progress.seen
-        self.trainer.images = plan.images
+        self.plan, self.trainer.images = plan, plan.images
         self.bar.length(plan.images)
         self._lines_apart = plan.images / _LINES
         self._grids = _moments(plan.grids, plan.images, seen)
@@ -155,7 +166,7 @@ class Loop:
         seen, now = self.trainer.progress.seen, time.monotonic()
         glance = now - self._glanced >= _GLANCE
         due = seen - self._lined >= self._lines_apart or self.trainer.done
-        line = due if self._measuring is None else glance
+        line = glance if self.plan is None else due
         if not line and not glance:
             return
         values = _checked(logged, seen)

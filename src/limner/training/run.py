@@ -19,7 +19,7 @@ from limner.data.cache import cache_root
 from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
-from limner.training.budget import Pace, Plan, choose_precision, measuring_seconds, plan_images, plan_minutes
+from limner.training.budget import FIXED, Pace, Plan, choose_precision, measuring_seconds, plan_images, plan_minutes
 from limner.training.checkpoint import load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
@@ -147,8 +147,9 @@ def resume(
 def _go(run: _Opened, cache: Path | None) -> RunResult:
     keep_freed_memory()
     with stop_requests() as stop:
-        trainer, planned = _prepare(run)
+        trainer, plan = _prepare(run)
         trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
+        measuring = _measuring(run, trainer)
         if run.written.get("sittings", 0):
             trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
             warn_if_changed(run.written["environment"])
@@ -165,7 +166,7 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
         set_up = time.monotonic() - run.began
         averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
         raw = run.lesson.model
-        Loop(trainer, planned, watcher, averaged, raw, run.folder, show=run.show, stop=stop).run()
+        Loop(trainer, plan, measuring, watcher, averaged, raw, run.folder, show=run.show, stop=stop).run()
     return _finish(run, trainer, watcher, set_up)
 
 
@@ -176,35 +177,47 @@ def _lesson(recipe: Recipe, dataset: Dataset) -> Lesson:
         return recipe.lesson(dataset.spec, labels, replace(dataset.stats, std=dataset.stats.std or 0.5))
 
 
-def _prepare(run: _Opened) -> tuple[Trainer, Plan | Measuring]:
-    """The trainer at the run's beginning, and the plan, or how it will be settled."""
+def _prepare(run: _Opened) -> tuple[Trainer, Plan | None]:
+    """The trainer at the run's beginning, and the plan, where it does not have to be measured."""
     recipe, lesson, batches = run.recipe, run.lesson, _batches(run)
-    known = _plan(run) if run.written["plan"] is not None else None
+    plan = _plan(run) if run.written["plan"] is not None else None
     precision = (
-        known.precision if known else choose_precision(lesson.objective, recipe.training, batches, seed=recipe.seed)
+        plan.precision if plan else choose_precision(lesson.objective, recipe.training, batches, seed=recipe.seed)
     )
     trainer = Trainer(
         lesson.objective,
         recipe.training,
         batches,
-        images=known.images if known else None,
+        images=plan.images if plan else None,
         precision=precision,
         seed=recipe.seed,
     )
-    if known:
-        return trainer, known
-    budget = from_json(Budget, run.written["budget"], str(run.folder / RECIPE))
-    step, watch = trainer.images_per_iteration, recipe.watch
-    if budget.images is not None:
-        return trainer, _settle(run, plan_images(budget.images, step, precision, watch))
-    minutes = budget.minutes
-    assert minutes is not None
+    budget = _budget(run)
+    if plan is None and budget.images is not None:
+        step = trainer.images_per_iteration
+        plan = _settle(run, plan_images(budget.images, step, precision, recipe.watch))
+    return trainer, plan
+
+
+def _measuring(run: _Opened, trainer: Trainer) -> Measuring | None:
+    """How the run's length is settled, if it still may be."""
+    minutes = _budget(run).minutes
+    plan = _plan(run) if run.written["plan"] is not None else None
+    if minutes is None or (plan is not None and trainer.progress.seen >= FIXED * plan.images):
+        return None
+    step, precision = trainer.images_per_iteration, trainer.precision
+    evaluations = run.lesson.evaluations
 
     def settle(pace: Pace) -> Plan:
-        evaluations = lesson.evaluations
+        watch = run.recipe.watch
         return _settle(run, plan_minutes(minutes, pace, step, precision, watch, evaluations=evaluations))
 
-    return trainer, Measuring(measuring_seconds(minutes), run.began, settle)
+    first, last = measuring_seconds(minutes, run.recipe.training)
+    return Measuring(first, last, run.began - trainer.progress.seconds, settle)
+
+
+def _budget(run: _Opened) -> Budget:
+    return from_json(Budget, run.written["budget"], str(run.folder / RECIPE))
 
 
 def _plan(run: _Opened) -> Plan:

@@ -1,7 +1,8 @@
 """Learning-rate schedules: the factor on the rate as a function of how far a run is.
 
 Called with ``step``, the optimiser's steps, this one included, and ``progress``, the share of the run's images seen;
-it is 0 as long as the run's length is not known.
+it is 0 as long as the run's length is not known. ``steady`` is the share of the run, from its beginning, in which the
+rate does not depend on ``progress``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class Cosine:
     def __post_init__(self) -> None:
         within("schedule.warm-up", self.warm_up, 0)
 
+    @property
+    def steady(self) -> float:
+        return 0.0
+
     def __call__(self, step: int, progress: float) -> float:
         return _warm(step, self.warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
@@ -52,6 +57,10 @@ class Cooldown:
         within("schedule.warm-up", self.warm_up, 0)
         within("schedule.cool-down", self.cool_down, 0, 1)
 
+    @property
+    def steady(self) -> float:
+        return 1 - self.cool_down
+
     def __call__(self, step: int, progress: float) -> float:
         falling = (1 - progress) / self.cool_down if self.cool_down > 0 else 1.0
         return max(0.0, min(_warm(step, self.warm_up), falling))
@@ -70,6 +79,10 @@ class Constant:
 
     def __post_init__(self) -> None:
         within("schedule.warm-up", self.warm_up, 0)
+
+    @property
+    def steady(self) -> float:
+        return 1.0
 
     def __call__(self, step: int, progress: float) -> float:
         return _warm(step, self.warm_up)

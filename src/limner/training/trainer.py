@@ -42,6 +42,7 @@ class Trainer:
         images: the run's length; it may be told later.
         state: what changes; checkpoints hold it.
         progress: where the run stands.
+        precision: of the arithmetic.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Trainer:
         self.updates = objective.updates()
         self.state = TrainingState(objective, EMA(objective, objective.ema), objective.optimizers())
         self.progress = Progress()
+        self.precision = precision
         self._dtype = _DTYPES[precision]
         self._rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.state.optimizers.items()}
         self._trained = {u.name: _parameters(objective, u.params) for u in self.updates}
