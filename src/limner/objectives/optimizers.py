@@ -42,7 +42,7 @@ class MuonConfig:
     """
 
     kind: Literal["muon"] = "muon"
-    lr: float = 1.4e-2
+    lr: float = 1.2e-2
     momentum: float = 0.9
     weight_decay: float = 0.0
     rest: AdamWConfig = AdamWConfig(lr=6e-3)
