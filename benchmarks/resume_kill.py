@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from limner.recipes import RECIPES
+from limner.recipes import RECIPES, Size
 from limner.tensors import load_tensors
 from limner.training.checkpoint import checkpoints
 
@@ -34,6 +34,7 @@ class Args:
         kills: how many, a recipe.
         data: the pictures.
         minutes: budget of the run.
+        size: of the recipe.
         seed: of the random moments.
         recipes: which; all by default.
         checkpoint_seconds: between checkpoints.
@@ -42,6 +43,7 @@ class Args:
     kills: int = 20
     data: str = "builtin:shapes"
     minutes: float = 1.0
+    size: Size = "tiny"
     seed: int = 0
     recipes: tuple[str, ...] = tuple(RECIPES)
     checkpoint_seconds: float = 1.0
@@ -79,7 +81,7 @@ def wait_until(condition: object, process: subprocess.Popen[bytes], seconds: flo
 def disturbed(recipe: str, run: Path, args: Args) -> tuple[list[float], list[str]]:
     """Kill and resume; the seconds of work that each kill cost, and what it interrupted."""
     chance = random.Random(args.seed)
-    start = ("train", recipe, "--data", args.data, "--out", run, "--minutes", args.minutes,
+    start = ("train", recipe, "--data", args.data, "--out", run, "--minutes", args.minutes, "--size", args.size,
              "--training.checkpoint-seconds", args.checkpoint_seconds, "--watch.judge", 0)  # fmt: skip
     lost, moments = [], []
     for kill in range(args.kills):
@@ -115,7 +117,7 @@ def main(args: Args) -> None:
             run, whole = Path(folder) / "killed", Path(folder) / "whole"
             lost, moments = disturbed(recipe, run, args)
             plan = json.loads((run / "recipe.json").read_text())["plan"]
-            process = limner("train", recipe, "--data", args.data, "--out", whole, "--images", plan["images"],
+            process = limner("train", recipe, "--data", args.data, "--out", whole, "--images", plan["images"], "--size", args.size,
                              "--training.precision", plan["precision"], "--watch.judge", 0)  # fmt: skip
             assert process.wait() == 0, "the undisturbed run failed"
             a, b = (load_tensors(checkpoints(one / "checkpoints")[-1])[0] for one in (run, whole))
