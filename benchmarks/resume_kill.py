@@ -118,7 +118,8 @@ def main(args: Args) -> None:
             lost, moments = disturbed(recipe, run, args)
             plan = json.loads((run / "recipe.json").read_text())["plan"]
             process = limner("train", recipe, "--data", args.data, "--out", whole, "--images", plan["images"],
-                             "--size", args.size, "--training.precision", plan["precision"], "--watch.judge", 0)  # fmt: skip
+                             "--size", args.size, "--training.precision", plan["precision"],
+                             "--watch.judge", 0)  # fmt: skip
             assert process.wait() == 0, "the undisturbed run failed"
             a, b = (load_tensors(checkpoints(one / "checkpoints")[-1])[0] for one in (run, whole))
             assert a.keys() == b.keys()
