@@ -102,15 +102,14 @@ class Cells:
 
 def ours(minutes: float, seed: int, samples: int) -> Cell:
     """A run whose budget was exceeded because the machine slowed down is void, and made again, twice at most."""
-    for attempt in range(3):
-        with tempfile.TemporaryDirectory() as folder:
-            run = Path(folder) / "run"
-            cell = train(run, minutes, seed)
-            if attempt < 2 and cell["wall"] > (1 + OVER) * minutes * 60:
-                continue
-            pictures = limner.sample(limner.load(run), samples, seed=DRAWN, batch=250)
-        return cell | {"flops": our_flops(minutes), "void_before": attempt} | verdict(pictures)
-    raise AssertionError("the last attempt counts")
+    with tempfile.TemporaryDirectory() as folder:
+        for attempt in range(3):
+            run = Path(folder) / str(attempt)
+            cell = train(run, minutes, seed) | {"void_before": attempt}
+            if cell["wall"] <= (1 + OVER) * minutes * 60:
+                break
+        pictures = limner.sample(limner.load(run), samples, seed=DRAWN, batch=250)
+    return cell | {"flops": our_flops(minutes)} | verdict(pictures)
 
 
 def train(run: Path, minutes: float, seed: int) -> Cell:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limner.errors import UserError
-from limner.training.budget import Pace, Plan, measuring_seconds, plan_images, plan_minutes
+from limner.training.budget import Pace, Plan, measuring_seconds, plan_images, plan_minutes, settled
 from limner.training.config import Budget, TrainingConfig, WatchConfig
 from limner.training.schedules import Constant, Cooldown, Cosine, Schedule
 
@@ -20,17 +20,17 @@ def planned(minutes: float, pace: Pace, **watch: int) -> Plan:
 def test_minutes_become_images() -> None:
     """120 s of 600 are spent; 3 % are kept back, and so is the time of the last grids, 19 / 3 of an image a sample."""
     last = 2 * 40 * 19 / 3 / 100
-    settled = planned(10, Pace(10_000, 100.0, 120.0), grids=0, judge=0)
-    assert settled.images == pytest.approx(10_000 + 100 * (600 * 0.97 - 120 - last), abs=8)
-    assert settled.images_per_second == 100
+    plan = planned(10, Pace(10_000, 100.0, 120.0), grids=0, judge=0)
+    assert plan.images == pytest.approx(10_000 + 100 * (600 * 0.97 - 120 - last), abs=8)
+    assert plan.images_per_second == 100
 
 
 @given(st.floats(0.05, 10**4), st.integers(1, 10**6), st.floats(1e-3, 1e5), st.floats(0, 1e4))
 def test_a_run_is_settled_before_its_rate_falls(minutes: float, seen: int, rate: float, seconds: float) -> None:
-    settled = planned(minutes, Pace(16 * seen, rate, seconds))
-    assert settled.images >= 2 * 16 * seen
-    assert settled.images % 16 == 0
-    assert 0 <= settled.grids <= 12
+    plan = planned(minutes, Pace(16 * seen, rate, seconds))
+    assert plan.images >= 2 * 16 * seen
+    assert plan.images % 16 == 0
+    assert 0 <= plan.grids <= 12
 
 
 def test_a_run_is_settled_soon_and_then_for_good() -> None:
@@ -48,6 +48,13 @@ def test_a_run_is_settled_soon_and_then_for_good() -> None:
 )
 def test_a_length_that_the_first_half_depends_on_is_settled_once(config: TrainingConfig) -> None:
     assert measuring_seconds(60, config) == (30, 30)
+    assert settled(planned(10, Pace(16, 100.0, 10.0)), 16, config)
+
+
+def test_a_length_is_kept_from_just_before_the_rate_falls() -> None:
+    plan = plan_images(16_000, 16, "float32", WatchConfig())
+    assert not settled(plan, 7_000, TrainingConfig())
+    assert settled(plan, 7_600, TrainingConfig())
 
 
 @pytest.mark.parametrize("schedule", [Cooldown(), Constant(), Cosine()])

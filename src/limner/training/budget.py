@@ -18,7 +18,7 @@ from limner.training.trainer import Batches, Trainer
 #: fall; and the most seconds after which they are settled first, so that there are checkpoints from then on.
 _MEASURING, _LONGEST = 0.45, 30.0
 #: A run that has seen this share of its images keeps its length, for the same reason.
-FIXED = 0.47
+_FIXED = 0.47
 #: Seconds that each precision is tried for.
 _TRIAL = 1.0
 #: Share of a budget that grids and measures on the way may take, and the judgement at the end.
@@ -80,15 +80,20 @@ def measuring_seconds(minutes: float, config: TrainingConfig) -> tuple[float, fl
     """
     last = minutes * 60 * _MEASURING
     first = min(last, _LONGEST)
-    return first, last if _steady(config) >= FIXED else first
+    return first, last if _steady(config) else first
 
 
-def _steady(config: TrainingConfig) -> float:
-    """The share of a run, from its beginning, in which neither rate nor average depends on its length."""
+def settled(plan: Plan, seen: int, config: TrainingConfig) -> bool:
+    """Whether a run that has seen so many images has its length for good: what comes next depends on it."""
+    return seen >= _FIXED * plan.images or not _steady(config)
+
+
+def _steady(config: TrainingConfig) -> bool:
+    """Whether neither rate nor average depends on the run's length before its images are settled for good."""
     average = 1.0
     if config.ema_half_life is None and config.ema_share < config.ema_warm_up:
         average = config.ema_share / config.ema_warm_up
-    return min(config.schedule.steady, average)
+    return min(config.schedule.steady, average) >= _FIXED
 
 
 def plan_images(images: int, step: int, precision: Precision, watch: WatchConfig) -> Plan:
@@ -125,13 +130,13 @@ def plan_minutes(
     return _watched(Plan(images, precision, rate, grids, 0, affordable[-1]), watch)
 
 
-def _watched(settled: Plan, watch: WatchConfig) -> Plan:
+def _watched(plan: Plan, watch: WatchConfig) -> Plan:
     """What the user asked for goes before what the budget suggests."""
     return replace(
-        settled,
-        grids=settled.grids if watch.grids is None else watch.grids,
-        measures=settled.measures if watch.measures is None else watch.measures,
-        judge=settled.judge if watch.judge is None else watch.judge,
+        plan,
+        grids=plan.grids if watch.grids is None else watch.grids,
+        measures=plan.measures if watch.measures is None else watch.measures,
+        judge=plan.judge if watch.judge is None else watch.judge,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from limner.contracts import Model
-from limner.training.budget import FIXED, Pace, Plan
+from limner.training.budget import Pace, Plan, settled
 from limner.training.checkpoint import save_checkpoint
 from limner.training.tracking import Bar, Tracker
 from limner.training.trainer import Trainer, check_finite
@@ -134,20 +134,19 @@ class Loop:
             _checked(logged, seen)  # waits for the device
             self._warm = seen, time.monotonic()
         first, begun = self._warm
-        spent = time.monotonic() - measuring.started
         known = time.monotonic() - begun - self._watching >= _LEAST_MEASURED
-        at_last = self.plan is not None and seen >= FIXED * self.plan.images
-        for_good = at_last or spent >= measuring.last
-        due = for_good or (self.plan is None and (spent >= measuring.first or bool(self.stop)))
+        spent = time.monotonic() - measuring.started
+        over = self.plan is not None and settled(self.plan, seen, self.trainer.config)
+        last = over or spent >= measuring.last
+        due = last or (self.plan is None and (spent >= measuring.first or bool(self.stop)))
         if due and known:
-            _checked(logged, seen)
+            _checked(logged, seen)  # waits for the device
             now = time.monotonic()
-            self._adopt(
-                measuring.settle(Pace(seen, (seen - first) / (now - begun - self._watching), now - measuring.started))
-            )
+            rate = (seen - first) / (now - begun - self._watching)
+            self._adopt(measuring.settle(Pace(seen, rate, now - measuring.started)))
         elif self.plan is None and self.stop:
             raise Interrupted(self.folder, 0, self.stop[0])
-        if at_last or (for_good and known):
+        if over or (last and known):
             self._measuring = None
 
     def _adopt(self, plan: Plan) -> None:

@@ -19,7 +19,7 @@ from limner.data.cache import cache_root
 from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
-from limner.training.budget import FIXED, Pace, Plan, choose_precision, measuring_seconds, plan_images, plan_minutes
+from limner.training.budget import Pace, Plan, choose_precision, measuring_seconds, plan_images, plan_minutes, settled
 from limner.training.checkpoint import load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
@@ -149,7 +149,7 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
     with stop_requests() as stop:
         trainer, plan = _prepare(run)
         trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
-        measuring = _measuring(run, trainer)
+        measuring = _measuring(run, trainer, plan)
         if run.written.get("sittings", 0):
             trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
             warn_if_changed(run.written["environment"])
@@ -199,11 +199,10 @@ def _prepare(run: _Opened) -> tuple[Trainer, Plan | None]:
     return trainer, plan
 
 
-def _measuring(run: _Opened, trainer: Trainer) -> Measuring | None:
+def _measuring(run: _Opened, trainer: Trainer, plan: Plan | None) -> Measuring | None:
     """How the run's length is settled, if it still may be."""
     minutes = _budget(run).minutes
-    plan = _plan(run) if run.written["plan"] is not None else None
-    if minutes is None or (plan is not None and trainer.progress.seen >= FIXED * plan.images):
+    if minutes is None or (plan is not None and settled(plan, trainer.progress.seen, run.recipe.training)):
         return None
     step, precision = trainer.images_per_iteration, trainer.precision
     evaluations = run.lesson.evaluations
@@ -225,10 +224,10 @@ def _plan(run: _Opened) -> Plan:
 
 
 def _settle(run: _Opened, plan: Plan) -> Plan:
-    settled = replace(plan, judge=judgeable(run.dataset, plan.judge))
-    run.written["plan"] = to_json(settled)
+    plan = replace(plan, judge=judgeable(run.dataset, plan.judge))
+    run.written["plan"] = to_json(plan)
     write_json(run.folder / RECIPE, run.written)
-    return settled
+    return plan
 
 
 def _batches(run: _Opened) -> Callable[[int, int], Batch]:
@@ -246,7 +245,7 @@ def _batches(run: _Opened) -> Callable[[int, int], Batch]:
 
 def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> RunResult:
     """Snapshot first: whatever happens afterwards, the model is there."""
-    settled = _plan(run)
+    plan = _plan(run)
     ema = trainer.state.ema.modules[run.lesson.network]
     about = card(run.written, run.folder.name, conditional=bool(run.lesson.model.labels))
     save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, about)
@@ -255,11 +254,11 @@ def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> 
     tracker = Tracker(run.folder, trainer.progress.seen)
     try:
         for name, one in (("final", model), ("final_raw", run.lesson.model)):
-            tracker.pictures(settled.images, name, watcher.draw_grid(one, name))
+            tracker.pictures(plan.images, name, watcher.draw_grid(one, name))
         drawn = time.monotonic()
-        rows = watcher.judge(model, settled.judge) if settled.judge else {}
+        rows = watcher.judge(model, plan.judge) if plan.judge else {}
         if rows:
-            tracker.measures(settled.images, trainer.progress.seconds, rows)
+            tracker.measures(plan.images, trainer.progress.seconds, rows)
     finally:
         tracker.close()
     seconds = {
