@@ -1,6 +1,6 @@
 """Images per second of the Trainer against a plain loop over the same network, and of the defaults against a peer.
 
-    python benchmarks/training_speed.py --seconds 30 --rounds 5
+    python benchmarks/training_speed.py --seconds 6 --rounds 20
 
 1. The same ``nn.Module`` in the Trainer, as ``limner train`` runs it (average, logging and grids on), and in a loop as
    diffusers' training scripts have it (random noise, MSE, AdamW, gradient clipping, ``EMAModel``, cosine rate), at the
@@ -8,8 +8,8 @@
 2. The defaults of recipe ``flow`` against a diffusers ``UNet2DModel`` on equally unshuffled pixels whose counted
    FLOPs are the same to 5 %, in that same plain loop.
 
-Every side of every round is a process of its own, and the sides take turns, so that a slower minute of the machine hits
-all of them; medians of the ratios are told, and the most memory that a side needed.
+Every side is a process of its own, and they take turns of a few seconds while the others wait, so that a slower minute
+of the machine hits all of them; medians of the ratios are told, and the most memory that a side needed.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ class Args:
 
     Attributes:
         data: the pictures.
-        seconds: of training, a side and round; at 30 the Trainer draws as often as a run of a minute does.
-        rounds: alternations.
+        seconds: of training, a turn.
+        rounds: turns of each side.
         size: of the recipe.
         profile: also print where the Trainer's time goes.
         side: only measure this side, for the parent process.
     """
 
     data: str = "mnist"
-    seconds: float = 30.0
-    rounds: int = 5
+    seconds: float = 6.0
+    rounds: int = 20
     size: Size = "tiny"
     profile: bool = False
     side: Literal["", "trainer", "same", "peer"] = ""
@@ -66,6 +66,8 @@ class Args:
 
 Training = Callable[[float], float]
 """Trains on for so many seconds and returns images per second."""
+#: Seconds of training for each pair of grids: 2 % of a budget go into them.
+GRIDS_APART = 40.0
 
 
 def ours(dataset: Dataset, size: Size, folder: Path) -> Training:
@@ -86,10 +88,11 @@ def ours(dataset: Dataset, size: Size, folder: Path) -> Training:
     watcher = Watcher(folder, dataset, settings.watch.pictures, "wavelets", 0, None)
     tracker = Tracker(folder, 0)
     averaged = lesson.model_of(trainer.state.ema.modules[lesson.network])
+    trained, next_grids = 0.0, GRIDS_APART / 2
 
     def go(seconds: float) -> float:
+        nonlocal trained, next_grids
         begun, first, shown = time.monotonic(), trainer.progress.seen, time.monotonic()
-        drawn = False
         with Bar(first, show=False) as bar:
             while (now := time.monotonic()) - begun < seconds:
                 logged = trainer.iterate()
@@ -98,11 +101,13 @@ def ours(dataset: Dataset, size: Size, folder: Path) -> Training:
                     values = {name: float(value) for name, value in logged.items()}
                     tracker.scalars(trainer.progress.seen, now - begun, values)
                     bar.update(trainer.progress.seen, 0.0, values["loss"])
-                if not drawn and seconds >= 30 and now - begun > seconds / 2:
-                    drawn = True
+                if trained + now - begun > next_grids:
+                    next_grids += GRIDS_APART
                     for name, model in (("averaged", averaged), ("raw", lesson.model)):
                         tracker.pictures(trainer.progress.seen, name, watcher.draw_grid(model, name))
-        return (trainer.progress.seen - first) / (time.monotonic() - begun)
+        spent = time.monotonic() - begun
+        trained += spent
+        return (trainer.progress.seen - first) / spent
 
     return go
 
@@ -203,15 +208,31 @@ def training(side: str, dataset: Dataset, size: Size, folder: Path) -> Training:
     return plain(*peer_module(our_flops(dataset, size)), dataset, batch, 2)
 
 
-def measured(side: str, args: Args) -> dict[str, float]:
-    """Images per second and peak memory of a fresh process that trains only this side."""
-    command = [sys.executable, __file__, "--side", side, "--seconds", str(args.seconds), "--data", args.data,
-               "--size", args.size]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return told
+class Turns:
+    """A process that trains one side when it is told to."""
+
+    def __init__(self, side: str, args: Args) -> None:
+        command = [sys.executable, __file__, "--side", side, "--data", args.data, "--size", args.size]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def take(self, seconds: float) -> dict[str, float]:
+        """Images per second of so long a turn, and the most memory so far."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(seconds, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("a side has stopped; its message is above")
+        told: dict[str, float] = json.loads(line)
+        return told
+
+
+def take_turns(go: Training) -> None:
+    """What the process of a side does: train for as many seconds as each line of the standard input says."""
+    for line in sys.stdin:
+        rate = go(float(line))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"rate": rate, "peak": peak}), flush=True)
 
 
 SIDES = {
@@ -226,17 +247,18 @@ def main(args: Args) -> None:
     if args.side or args.profile:
         with tempfile.TemporaryDirectory() as folder:
             go = training(args.side or "trainer", dataset, args.size, Path(folder))
-            go(3)
             if args.profile:
+                go(3)
                 profile(go)
-                return
-            rate = go(args.seconds)
-        print(json.dumps({"rate": rate, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+            else:
+                take_turns(go)
         return
-    told: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for _ in range(args.rounds):
-        for side in SIDES:
-            told[side].append(measured(side, args))
+    sides = {side: Turns(side, args) for side in SIDES}
+    for one in sides.values():
+        one.take(3)
+    told = [{side: one.take(args.seconds) for side, one in sides.items()} for _ in range(args.rounds)]
+    for one in sides.values():
+        one.process.communicate()
     import peers
 
     target = our_flops(dataset, args.size)
@@ -244,8 +266,8 @@ def main(args: Args) -> None:
     print("| side | forward MFLOPs an image | images/s (median) | ours / this (median of ratios) | peak MiB |")
     print("|---|---|---|---|---|")
     for side, name in SIDES.items():
-        ratio = statistics.median(a["rate"] / b["rate"] for a, b in zip(told["trainer"], told[side], strict=True))
-        rate, peak = (statistics.median(one[what] for one in told[side]) for what in ("rate", "peak"))
+        ratio = statistics.median(turn["trainer"]["rate"] / turn[side]["rate"] for turn in told)
+        rate, peak = statistics.median(turn[side]["rate"] for turn in told), max(turn[side]["peak"] for turn in told)
         print(f"| {name} | {flops[side] / 1e6:.1f} | {rate:.0f} | {ratio:.2f} | {peak:.0f} |")
 
 

@@ -38,11 +38,16 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return c0, c1, c2, c3
 
 
+def _word(seed: int, stream: str) -> int:
+    """64 bits from all 64 bits of the seed and the stream's name."""
+    digest = hashlib.blake2b(stream.encode(), key=(seed % 2**64).to_bytes(8, "little"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
 @lru_cache(maxsize=1024)
 def _key(seed: int, stream: str) -> tuple[int, int]:
-    """64 key bits from all 64 bits of the seed and the stream's name."""
-    digest = hashlib.blake2b(stream.encode(), key=(seed % 2**64).to_bytes(8, "little"), digest_size=8).digest()
-    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+    word = _word(seed, stream)
+    return word & _MASK, word >> 32
 
 
 def _words(seed: int, samples: Tensor, stream: str, step: int | Tensor, count: int) -> tuple[Tensor, ...]:
@@ -98,8 +103,7 @@ def scoped(seed: int, stream: str, step: int = 0) -> Iterator[None]:
     Its state before is restored afterwards, so that nobody else's numbers change.
     """
     before = torch.get_rng_state()
-    word = bits(seed, torch.tensor([step]), f"scoped/{stream}", count=2)[0]
-    torch.default_generator.manual_seed(int(word[0]) << 31 | int(word[1]) >> 1)
+    torch.default_generator.manual_seed(_word(seed, f"scoped/{stream}/{step}") >> 1)
     try:
         yield
     finally:

@@ -26,15 +26,16 @@ def orthogonalized(stacks: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
     squares alone, of all stacks whose shorter sides agree at once: many small products cost more than few large ones.
     """
     wide = [x.transpose(1, 2) if x.shape[1] > x.shape[2] else x for x in stacks]
-    wide = [x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7) for x in wide]
     alike: dict[int, list[int]] = defaultdict(list)
     for i, x in enumerate(wide):
         alike[x.shape[1]].append(i)
     for which in alike.values():
-        squares = torch.cat([wide[i] @ wide[i].transpose(1, 2) for i in which])
-        parts = torch.split(_polynomial(squares, steps), [len(wide[i]) for i in which])
-        for i, part in zip(which, parts, strict=True):
-            wide[i] = part @ wide[i]
+        squares = torch.cat([torch.bmm(wide[i], wide[i].transpose(1, 2)) for i in which])
+        # The trace is the squared norm, which the iteration wants to begin at one.
+        norms = squares.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].sqrt() + 1e-7
+        factors = _polynomial(squares / norms.square(), steps) / norms
+        for i, factor in zip(which, torch.split(factors, [len(wide[i]) for i in which]), strict=True):
+            wide[i] = torch.bmm(factor, wide[i])
     return [out.transpose(1, 2) if x.shape[1] > x.shape[2] else out for out, x in zip(wide, stacks, strict=True)]
 
 
@@ -44,9 +45,9 @@ def _polynomial(square: Tensor, steps: int) -> Tensor:
     for step in range(steps):
         factor = torch.baddbmm(square, square, square, beta=_B, alpha=_C)
         factor.diagonal(dim1=1, dim2=2).add_(_A)
-        q = factor if q is None else factor @ q
+        q = factor if q is None else torch.bmm(factor, q)
         if step + 1 < steps:
-            square = factor @ square @ factor
+            square = torch.bmm(torch.bmm(factor, square), factor)
     assert q is not None
     return q
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,11 @@ from limner.contracts import Condition
 from limner.objectives.optimizers import Optimizers
 
 _GOLDEN = 0.6180339887498949
+
+
+@lru_cache(maxsize=1024)
+def _start(seed: int, stream: str) -> float:
+    return float(random.uniform(seed, torch.zeros(1, dtype=torch.int64), stream))
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,7 @@ class Context:
         The additive recurrence of the golden ratio from a keyed start: levels drawn from it vary less from batch to
         batch than independent ones (the low-discrepancy sampler of Kingma et al. 2021, without needing the batch).
         """
-        first = torch.zeros(1, dtype=torch.int64, device=self.samples.device)
-        start = random.uniform(self.seed, first, f"{self.update}/{name}").double()
-        turned = (self.samples.double() * _GOLDEN + start).frac()
+        turned = (self.samples.double() * _GOLDEN + _start(self.seed, f"{self.update}/{name}")).frac()
         return turned.clamp(1e-6, 1 - 1e-6).float()
 
 

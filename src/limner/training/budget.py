@@ -22,7 +22,7 @@ _FIXED = 0.47
 #: Seconds that each precision is tried for.
 _TRIAL = 1.0
 #: Share of a budget that grids and measures on the way may take, and the judgement at the end.
-_WATCHING, _JUDGING = 0.03, 0.06
+_WATCHING, _JUDGING = 0.02, 0.06
 #: Kept back: machines slow down when they get warm, and neighbours come and go.
 _RESERVE = 0.03
 #: Share of a budget that goes into training even if set-up, such as the decoding of the pictures, took all of it.
