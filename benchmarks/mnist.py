@@ -4,7 +4,8 @@
 
 Every finished cell is kept in --out at once, so that the benchmark can be stopped and taken up again. limner is run as
 a user runs it, `limner train flow --data mnist --minutes M`, and draws with its defaults. Cells of limner and of the
-peers alternate, so that a slower hour of the machine hits all sides.
+tuned peer alternate, so that a slower hour of the machine hits both sides; the course's network, whose rate is
+constant, is trained once and judged as it stood after each budget.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 #: The seed of the noise that judged samples are drawn from; trainings have their own.
 DRAWN = 20_000
-#: Minutes after which a peer may have reached limner's figure of GOAL minutes.
+#: Minutes in which a peer may have reached limner's figure of GOAL minutes.
 REACH = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0)
 GOAL = 3.0
 #: Below so much above the goal, few samples are too few: at 2,000 the distance of real digits is about 2 higher.
@@ -125,16 +127,12 @@ def train(run: Path, minutes: float, seed: int) -> Cell:
     return {"images": told["images"], "seconds": told["seconds"], "wall": wall, "minutes": minutes}
 
 
-def peer(name: str, minutes: float, seed: int, samples: int) -> Cell:
+def tuned(minutes: float, seed: int, samples: int) -> Cell:
     import peers
 
     data = digits()
     assert data.label is not None
-    if name == "course":
-        trained = peers.course(data.images, data.label, minutes, seed)
-    else:
-        trained = peers.tuned(data.images, data.label, minutes, seed, our_flops(minutes))
-    return told_of(trained, minutes, samples)
+    return told_of(peers.tuned(data.images, data.label, minutes, seed, our_flops(minutes)), minutes, samples)
 
 
 def told_of(trained: Trained, minutes: float, samples: int) -> Cell:
@@ -166,20 +164,54 @@ def main(args: Args) -> None:
     for minutes in args.minutes:
         for i, seed in enumerate(args.seeds):
             cells.keep(f"limner {minutes:g} min seed {seed}", lambda m=minutes, s=seed: ours(m, s, args.samples))  # type: ignore[misc]
-            if i < len(args.peer_seeds):
-                for name in args.peers:
-                    one_peer(args, cells, name, minutes, args.peer_seeds[i])
-    if args.reach:
+            if i < len(args.peer_seeds) and "tuned" in args.peers:
+                tuned_cell(args, cells, minutes, args.peer_seeds[i])
+    if args.reach and "tuned" in args.peers:
         goal = goal_of(cells)
-        for name in args.peers:
-            (reach_course if name == "course" else reach_tuned)(args, cells, goal)
+        by_halves(lambda minutes: bool(tuned_cell(args, cells, minutes, args.peer_seeds[0])["fd"] <= goal))
+    if "course" in args.peers:
+        for seed in args.peer_seeds:
+            course_cells(args, cells, seed)
     print(table(cells))
     print("\n".join(["", *remarks(cells)]))
 
 
-def one_peer(args: Args, cells: Cells, name: str, minutes: float, seed: int) -> Cell:
-    count = args.course_samples if name == "course" else args.samples
-    return cells.keep(f"{name} {minutes:g} min seed {seed}", lambda: peer(name, minutes, seed, count))
+def tuned_cell(args: Args, cells: Cells, minutes: float, seed: int) -> Cell:
+    return cells.keep(f"tuned {minutes:g} min seed {seed}", lambda: tuned(minutes, seed, args.samples))
+
+
+def course_cells(args: Args, cells: Cells, seed: int) -> None:
+    """One training for all budgets and, with --reach, for the time that it takes to limner's figure."""
+    import peers
+
+    data = digits()
+    budgets = tuple(sorted({*args.minutes, *(REACH if args.reach else ())}))
+
+    @cache
+    def stood() -> dict[float, Trained]:
+        assert data.label is not None
+        return dict(zip(budgets, peers.course(data.images, data.label, seed, budgets), strict=True))
+
+    def cell(minutes: float, goal: float) -> Cell:
+        def make() -> Cell:
+            few = told_of(stood()[minutes], minutes, args.course_samples)
+            return few if few["fd"] > goal + CLOSE else told_of(stood()[minutes], minutes, args.samples)
+
+        return cells.keep(f"course {minutes:g} min seed {seed}", make)
+
+    for minutes in args.minutes:
+        cell(minutes, 0.0)
+    if args.reach:
+        goal = goal_of(cells)
+        by_halves(lambda minutes: bool(cell(minutes, goal)["fd"] <= goal))
+
+
+def by_halves(reached: Callable[[float], bool]) -> None:
+    """Asks of so many of REACH as it takes to know the first that reaches, if more minutes are never worse."""
+    low, high = 0, len(REACH)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(REACH[middle]) else (middle + 1, high)
 
 
 def goal_of(cells: Cells) -> float:
@@ -187,37 +219,6 @@ def goal_of(cells: Cells) -> float:
     if not known:
         raise SystemExit(f"--reach needs limner's figure of {GOAL:g} minutes: add {GOAL:g} to --minutes")
     return median(known, "fd")
-
-
-def reach_tuned(args: Args, cells: Cells, goal: float) -> None:
-    """A training for each budget, each cooled to zero within it."""
-    for minutes in REACH:
-        if one_peer(args, cells, "tuned", minutes, args.peer_seeds[0])["fd"] <= goal:
-            return
-
-
-def reach_course(args: Args, cells: Cells, goal: float) -> None:
-    """One training, looked at on the way: its rate is constant, as published."""
-    import peers
-
-    seed = args.peer_seeds[0]
-    names = {minutes: f"course on the way {minutes:g} min seed {seed}" for minutes in REACH}
-    known = [cells.done[name] for name in names.values() if name in cells.done]
-    if len(known) == len(REACH) or any(cell["fd"] <= goal for cell in known):
-        return
-
-    def look(minutes: float, trained: Trained) -> bool:
-        def make() -> Cell:
-            cell = told_of(trained, minutes, args.course_samples)
-            return cell if cell["fd"] > goal + CLOSE else told_of(trained, minutes, args.samples)
-
-        return bool(cells.keep(names[minutes], make)["fd"] <= goal)
-
-    data = digits()
-    assert data.label is not None
-    last = peers.course(data.images, data.label, REACH[-1], seed, looks=REACH[:-1], look=look)
-    if last.seconds >= REACH[-1] * 60:
-        look(REACH[-1], last)
 
 
 def median(group: list[Cell], name: str) -> float:
@@ -264,20 +265,18 @@ def remarks(cells: Cells) -> list[str]:
                 f"near copies {copies:+.1f} points"
             )
     if f"limner {GOAL:g} min" in groups:
-        lines += [_reached(groups, name, goal_of(cells)) for name in ("course on the way", "tuned")]
+        lines += [_reached(groups, name, goal_of(cells)) for name in ("course", "tuned")]
     return [line for line in lines if line]
 
 
 def _reached(groups: dict[str, list[Cell]], name: str, goal: float) -> str:
-    """When the peer's first training fell to the goal, if it was followed beyond the table's budgets."""
-    known = {
-        minutes: groups[f"{name} {minutes:g} min"][0]["fd"] for minutes in REACH if f"{name} {minutes:g} min" in groups
-    }
-    if 5.0 not in known:
+    """In how many minutes the peer came to the goal, if it was followed beyond the table's budgets."""
+    known = {m: groups[f"{name} {m:g} min"][0]["fd"] for m in REACH if f"{name} {m:g} min" in groups}
+    if max(known, default=0.0) <= max(GOAL, 10.0):
         return ""
     reached = [minutes for minutes, fd in known.items() if fd <= goal]
-    end = f"reached {goal:.2f} at {reached[0]:g} minutes" if reached else f"not at {goal:.2f} in {max(known):g} minutes"
-    return f"- {name.split()[0]}: {end} ({', '.join(f'{m:g} min {fd:.2f}' for m, fd in known.items())})"
+    end = f"at {goal:.2f} in {min(reached):g} minutes" if reached else f"not at {goal:.2f} in {max(known):g} minutes"
+    return f"- {name}: {end} ({', '.join(f'{m:g} min {fd:.2f}' for m, fd in known.items())})"
 
 
 if __name__ == "__main__":

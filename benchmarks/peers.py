@@ -7,6 +7,7 @@ the data and importing the libraries, which limner's own budget pays for, is fre
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -79,38 +80,21 @@ class CourseNet(nn.Module):
         return out
 
 
-def course(
-    images: Pixels,
-    label: Labels,
-    minutes: float,
-    seed: int,
-    *,
-    looks: tuple[float, ...] = (),
-    look: Callable[[float, Trained], bool] | None = None,
-) -> Trained:
+def course(images: Pixels, label: Labels, seed: int, minutes: tuple[float, ...]) -> list[Trained]:
     """Batch 128, Adam 1e-3, mean squared error of the noise, 1,000 steps of the squared-cosine schedule, float32.
 
-    After each of ``looks`` minutes ``look`` is shown what there is; training ends if it returns True. Its own time does
-    not count.
+    One training, as it stood after each of ``minutes``, which rise: its rate is constant, so that a shorter training is
+    the beginning of a longer one.
     """
     began = time.monotonic()
-    waiting = list(looks)
+    stood: list[Trained] = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = CourseNet()
         noise_schedule = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
-        scheduler = DDIMScheduler.from_config(noise_schedule.config, timestep_spacing="trailing")
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-        seen, elapsed = 0, 0.0
-
-        def draw(n: int, seed: int) -> Pixels:
-            net.eval()
-            return _ddim(scheduler, net, n, seed, (1, 28, 28), COURSE_STEPS)
-
-        def state() -> Trained:
-            flops = counted(lambda: net(torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1).long()))
-            return Trained(draw, seen, elapsed, flops)
-
+        flops = counted(lambda: net(torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1).long()))
+        seen = 0
         for x, y in _loader(images, label, 128, seed):
             noise = torch.randn_like(x)
             t = torch.randint(0, 999, (len(x),)).long()
@@ -120,14 +104,16 @@ def course(
             optimizer.step()
             seen += len(x)
             elapsed = time.monotonic() - began
-            if elapsed >= minutes * 60:
-                break
-            if look is not None and waiting and elapsed >= waiting[0] * 60:
-                if look(waiting.pop(0), state()):
+            if elapsed >= minutes[len(stood)] * 60:
+                stood.append(Trained(_course_draw(copy.deepcopy(net), noise_schedule), seen, elapsed, flops))
+                if len(stood) == len(minutes):
                     break
-                net.train()
-                began = time.monotonic() - elapsed
-    return state()
+    return stood
+
+
+def _course_draw(net: CourseNet, schedule: DDPMScheduler) -> Draw:
+    scheduler = DDIMScheduler.from_config(schedule.config, timestep_spacing="trailing")
+    return lambda n, seed: _ddim(scheduler, net.eval(), n, seed, (1, 28, 28), COURSE_STEPS)
 
 
 def _loader(images: Pixels, label: Labels, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
