@@ -165,7 +165,7 @@ class Demo:
         json: print one JSON object, for programs.
     """
 
-    minutes: float = 3.0
+    minutes: float = 2.5
     out: Path | None = None
     json: bool = False
 
