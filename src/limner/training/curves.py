@@ -10,6 +10,8 @@ from dataclasses import dataclass
 Point = tuple[float, float]
 _WIDTH, _HEIGHT = 560, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 30
+#: Smaller values have differences that no float holds exactly.
+_TINIEST = 1e-280
 #: Most points that a curve is drawn with.
 _POINTS = 600
 
@@ -80,7 +82,8 @@ def smoothed(points: Sequence[Point], share: float = 0.03) -> list[Point]:
 
 
 def _finite(points: Sequence[Point]) -> list[Point]:
-    return [(at, value) for at, value in points if math.isfinite(value)]
+    """What can be drawn; what is too small to be divided is zero."""
+    return [(at, value if abs(value) > _TINIEST else 0.0) for at, value in points if math.isfinite(value)]
 
 
 def _thinned(points: list[Point]) -> list[Point]:
