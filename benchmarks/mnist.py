@@ -176,7 +176,11 @@ def main(args: Args) -> None:
                 tuned_cell(args, cells, minutes, args.peer_seeds[i])
     if args.reach and "tuned" in args.peers:
         goal = goal_of(cells)
-        by_halves(lambda minutes: bool(tuned_cell(args, cells, minutes, args.peer_seeds[0])["fd"] <= goal))
+        seed = args.peer_seeds[0]
+        upwards(
+            lambda minutes: bool(tuned_cell(args, cells, minutes, seed)["fd"] <= goal),
+            lambda minutes: f"tuned {minutes:g} min seed {seed}" in cells.done,
+        )
     if "course" in args.peers:
         for seed in args.peer_seeds:
             course_cells(args, cells, seed)
@@ -211,15 +215,19 @@ def course_cells(args: Args, cells: Cells, seed: int) -> None:
         cell(minutes, 0.0)
     if args.reach:
         goal = goal_of(cells)
-        by_halves(lambda minutes: bool(cell(minutes, goal)["fd"] <= goal))
+        downwards(lambda minutes: bool(cell(minutes, goal)["fd"] <= goal))
 
 
-def by_halves(reached: Callable[[float], bool]) -> None:
-    """Asks of so many of REACH as it takes to know the first that reaches, if more minutes are never worse."""
-    low, high = 0, len(REACH)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(REACH[middle]) else (middle + 1, high)
+def upwards(reached: Callable[[float], bool], known: Callable[[float], bool]) -> None:
+    """Asks of REACH in order until one reaches: each has a training of its own. If more minutes are never worse, those
+    below one that is known not to reach need not be asked."""
+    missed = max((minutes for minutes in REACH if known(minutes) and not reached(minutes)), default=0.0)
+    any(reached(minutes) for minutes in REACH if minutes > missed)
+
+
+def downwards(reached: Callable[[float], bool]) -> None:
+    """Asks of REACH from the longest until one does not reach: one training made them all, and only judging costs."""
+    all(reached(minutes) for minutes in reversed(REACH))
 
 
 def goal_of(cells: Cells) -> float:
