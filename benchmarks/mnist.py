@@ -138,7 +138,7 @@ def tuned(minutes: float, seed: int, samples: int) -> Cell:
     for void in range(3):
         trained = peers.tuned(data.images, data.label, minutes, seed, our_flops(minutes))
         about = {"void_before": void}
-        if trained.images >= SEEN * trained.paces[trained.precision] * minutes * 60:
+        if trained.images >= SEEN * trained.paces[trained.arithmetic] * minutes * 60:
             break
     return told_of(trained, minutes, samples) | about
 

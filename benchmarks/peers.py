@@ -42,14 +42,14 @@ COURSE_STEPS = 20
 class Trained:
     """A trained peer: how it draws, what it saw, in how many seconds, and FLOPs of one forward pass of one picture.
 
-    ``paces`` are images/s of forward and backward passes in each precision, where they were measured.
+    ``paces`` are images/s of forward and backward passes in each kind of arithmetic, where they were measured.
     """
 
     draw: Draw
     images: int
     seconds: float
     flops: float
-    precision: str = "float32"
+    arithmetic: str = "float32"
     paces: dict[str, float] = field(default_factory=dict)
 
 
@@ -288,9 +288,9 @@ def tuned(
         torch.manual_seed(seed)
         one = lesson(images, label, seed, target, how)
         paces = one.paces()
-        precision = max(paces, key=lambda name: paces[name])
-        seen = one.train(lambda _: (time.monotonic() - began) / (minutes * 60), precision == "bfloat16")
-    return Trained(drawing(one, how), seen, time.monotonic() - began, flops, precision, paces)
+        arithmetic = max(paces, key=lambda name: paces[name])
+        seen = one.train(lambda _: (time.monotonic() - began) / (minutes * 60), arithmetic == "bfloat16")
+    return Trained(drawing(one, how), seen, time.monotonic() - began, flops, arithmetic, paces)
 
 
 def drawing(trained: Lesson, how: Tuning) -> Draw:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from limner.contracts import ImageSpec, Model
+from limner.contracts import ImageSpec, Mode, Model
 from limner.data import DataConfig, open_dataset
 from limner.data.cache import cache_root
 from limner.errors import UserError, nearest
@@ -202,7 +202,7 @@ def evaluate(
         pictures = draw(load(images), n or _JUDGED, seed=seed)
     else:
         given = open_dataset(
-            dataclasses.replace(reference, source=images, size=real.spec.size, mode=_mode(real.spec.mode))
+            dataclasses.replace(reference, source=images, size=real.spec.size, mode=cast(Mode, real.spec.mode))
         )
         pictures = given.images
     report = judge(
@@ -217,10 +217,6 @@ def evaluate(
         progress=True,
     )
     return Outcome((*_report_lines(report), *report.notes), report.to_dict())
-
-
-def _mode(mode: str) -> Any:
-    return mode
 
 
 def _is_model(path: Path) -> bool:

@@ -79,6 +79,7 @@ def test_a_signal_costs_nothing(
         assert process.returncode == 128 + number
         assert f"limner train --resume {tmp_path / 'run'}" in told
         assert "Traceback" not in told
+        assert "the run has not ended" in (tmp_path / "run" / "report.html").read_text()
     stood = int(checkpoints(tmp_path / "run" / "checkpoints")[-1].stem)
     assert 0 < stood < 960
     resume(tmp_path / "run", show=False)

@@ -25,7 +25,7 @@ from limner.training.config import Budget
 from limner.training.costs import flops_per_image
 from limner.training.describing import card, described, environment, peak_memory, warn_if_changed
 from limner.training.job import Lesson, Recipe
-from limner.training.loop import CHECKPOINTS, Loop, Measuring, stop_requests
+from limner.training.loop import CHECKPOINTS, Interrupted, Loop, Measuring, stop_requests
 from limner.training.report import write_report
 from limner.training.snapshot import save_snapshot
 from limner.training.tracking import Tracker
@@ -166,7 +166,12 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
         set_up = time.monotonic() - run.began
         averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
         raw = run.lesson.model
-        Loop(trainer, plan, measuring, watcher, averaged, raw, run.folder, show=run.show, stop=stop).run()
+        loop = Loop(trainer, plan, measuring, watcher, averaged, raw, run.folder, show=run.show, stop=stop)
+        try:
+            loop.run()
+        except Interrupted:
+            write_report(run.folder)  # of what there is: whoever stops a run wants to see it
+            raise
     return _finish(run, trainer, watcher, set_up)
 
 
