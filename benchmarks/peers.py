@@ -7,12 +7,12 @@ the data and importing the libraries, which limner's own budget pays for, is fre
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -26,31 +26,52 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from limner.tensors import fill, load_tensors, save_tensors
 from limner.training.costs import counted
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Draw = Callable[[int, int], Pixels]
 """(how many, seed) to pictures (N, 28, 28, 1); picture i was asked for the digit i % 10."""
+Guidance = float
 Guess = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noisy pictures, time steps (N,), digits (N,)) to what the scheduler expects of a network."""
 #: Steps of the course's network, drawn by DDIM: its own 1,000 would take hours for 10,000 pictures.
 COURSE_STEPS = 20
+#: The tuned peer is judged with that one of these which suits its network best: a longer training asks for less.
+GUIDANCES: tuple[Guidance, ...] = (1.0, 1.25, 1.5)
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained peer: how it draws, what it saw, in how many seconds, and FLOPs of one forward pass of one picture.
+class Training:
+    """What a peer's network saw, in how many seconds, and FLOPs of one forward pass of one picture.
 
     ``paces`` are images/s of forward and backward passes in each kind of arithmetic, where they were measured.
     """
 
-    draw: Draw
     images: int
     seconds: float
     flops: float
     arithmetic: str = "float32"
     paces: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained peer."""
+
+    net: nn.Module
+    training: Training
+
+    def save(self, path: Path) -> None:
+        save_tensors(path, self.net.state_dict(), asdict(self.training))
+
+    @staticmethod
+    def of(path: Path, net: nn.Module) -> Trained:
+        """What was saved, in a network of the same shape."""
+        tensors, about = load_tensors(path)
+        fill(net, tensors, str(path))
+        return Trained(net, Training(**about))
 
 
 def _pictures(images: Pixels) -> Tensor:
@@ -80,18 +101,18 @@ class CourseNet(nn.Module):
         return out
 
 
-def course(images: Pixels, label: Labels, seed: int, minutes: tuple[float, ...]) -> list[Trained]:
+def course(images: Pixels, label: Labels, seed: int, minutes: tuple[float, ...]) -> Iterator[Trained]:
     """Batch 128, Adam 1e-3, mean squared error of the noise, 1,000 steps of the squared-cosine schedule, float32.
 
     One training, as it stood after each of ``minutes``, which rise: its rate is constant, so that a shorter training is
     the beginning of a longer one.
     """
     began = time.monotonic()
-    stood: list[Trained] = []
+    left = list(minutes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = CourseNet()
-        noise_schedule = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+        noise_schedule = _course_schedule()
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
         flops = counted(lambda: net(torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.zeros(1).long()))
         seen = 0
@@ -104,16 +125,22 @@ def course(images: Pixels, label: Labels, seed: int, minutes: tuple[float, ...])
             optimizer.step()
             seen += len(x)
             elapsed = time.monotonic() - began
-            if elapsed >= minutes[len(stood)] * 60:
-                stood.append(Trained(_course_draw(copy.deepcopy(net), noise_schedule), seen, elapsed, flops))
-                if len(stood) == len(minutes):
+            if elapsed >= left[0] * 60:
+                yield Trained(net, Training(seen, elapsed, flops))
+                left.pop(0)
+                if not left:
                     break
-    return stood
 
 
-def _course_draw(net: CourseNet, schedule: DDPMScheduler) -> Draw:
-    scheduler = DDIMScheduler.from_config(schedule.config, timestep_spacing="trailing")
-    return lambda n, seed: _ddim(scheduler, net.eval(), n, seed, (1, 28, 28), COURSE_STEPS)
+def _course_schedule() -> DDPMScheduler:
+    made: DDPMScheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    return made
+
+
+def course_draws(net: nn.Module) -> dict[Guidance, Draw]:
+    """How the course's network draws; it was not trained for guidance."""
+    scheduler = DDIMScheduler.from_config(_course_schedule().config, timestep_spacing="trailing")
+    return {1.0: lambda n, seed: _ddim(scheduler, net.eval(), n, seed, (1, 28, 28), COURSE_STEPS)}
 
 
 def _loader(images: Pixels, label: Labels, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -140,7 +167,6 @@ class Tuning:
     rate: float = 2e-3
     warm_up: float = 0.05
     drop: float = 0.1
-    guidance: float = 1.5
     steps: int = 20
 
     def schedule(self) -> DDPMScheduler:
@@ -272,7 +298,7 @@ def _batches(images: Pixels, label: Labels, batch: int, seed: int) -> Iterator[t
 
 def lesson(images: Pixels, label: Labels, seed: int, target: float, how: Tuning) -> Lesson:
     """A new tuned peer; torch's own generator must have been seeded."""
-    net = unet(sized(target, how)[0], how).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+    net = cast(UNet2DModel, tuned_net(target, how))
     return Lesson(net, how.schedule(), _batches(images, label, how.batch, seed), how)
 
 
@@ -290,24 +316,35 @@ def tuned(
         paces = one.paces()
         arithmetic = max(paces, key=lambda name: paces[name])
         seen = one.train(lambda _: (time.monotonic() - began) / (minutes * 60), arithmetic == "bfloat16")
-    return Trained(drawing(one, how), seen, time.monotonic() - began, flops, arithmetic, paces)
+    return Trained(one.net, Training(seen, time.monotonic() - began, flops, arithmetic, paces))
 
 
-def drawing(trained: Lesson, how: Tuning) -> Draw:
-    """How a tuned peer draws, with the guidance and the steps of ``how``."""
-    net = trained.net.eval()
+def tuned_net(target: float, how: Tuning | None = None) -> nn.Module:
+    """The tuned peer's network, untrained."""
+    how = how or Tuning()
+    return unet(sized(target, how)[0], how).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
-    def guided(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        both = net(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, 10)])).sample
-        with_label, without = both.chunk(2)
-        out: Tensor = without + how.guidance * (with_label - without)
+
+def tuned_draws(net: nn.Module, how: Tuning | None = None) -> dict[Guidance, Draw]:
+    """How a tuned peer draws, by its guidance."""
+    how = how or Tuning()
+    net.eval()
+
+    def plain(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        out: Tensor = net(x, t, y).sample
         return out
 
-    def draw(n: int, seed: int) -> Pixels:
-        scheduler = DDIMScheduler.from_config(trained.schedule.config, timestep_spacing="trailing", clip_sample=False)
-        return _ddim(scheduler, guided, n, seed, (4, 14, 14), how.steps)
+    def guided(guidance: Guidance, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        both = plain(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, 10)]))
+        with_label, without = both.chunk(2)
+        return without + guidance * (with_label - without)
 
-    return draw
+    def draw(guess: Guess, n: int, seed: int) -> Pixels:
+        config = how.schedule().config
+        scheduler = DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False)
+        return _ddim(scheduler, guess, n, seed, (4, 14, 14), how.steps)
+
+    return {g: partial(draw, plain if g == 1 else partial(guided, g)) for g in GUIDANCES}
 
 
 @torch.no_grad()
