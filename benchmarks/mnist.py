@@ -28,7 +28,7 @@ import tyro
 
 import limner
 from limner.files import write_json
-from mnist_judge import digits, held_out, judge
+from mnist_judge import digits, distance, held_out, judge
 
 if TYPE_CHECKING:
     from peers import Draw, Trained
@@ -152,7 +152,7 @@ def tuned(minutes: float, seed: int, samples: int, kept: Path) -> Cell:
 
 def told_of(trained: Trained, draws: dict[float, Draw], minutes: float, samples: int) -> Cell:
     """The verdict with the best of several guidances, chosen by fewer samples of other noise."""
-    tried = {} if len(draws) == 1 else {g: verdict(draw(CHOSEN_BY, CHOSEN))["fd"] for g, draw in draws.items()}
+    tried = {} if len(draws) == 1 else {g: distance(draw(CHOSEN_BY, CHOSEN)) for g, draw in draws.items()}
     best = min(tried, key=lambda g: tried[g]) if tried else 1.0
     about = asdict(trained.training) | {"wall": trained.training.seconds, "minutes": minutes}
     about |= {"guidance": best, "tried": {f"{g:g}": fd for g, fd in tried.items()}}

@@ -48,12 +48,20 @@ def digits() -> Dataset:
 
 def judge(samples: npt.NDArray[np.uint8], asked: npt.NDArray[np.int64], against: Dataset | None = None) -> Verdict:
     """Judge samples (N, 28, 28, 1) whose digits were ``asked`` (N,) for."""
-    reference = digits() if against is None else against
-    lenet = load_extractor("lenet")
-    report = evaluate(samples, reference, extractor=lenet, metrics=METRICS, cache=cache_root(None) / "measures")
-    scores = {name: report.value(name) for name in METRICS}
-    near = scores.pop("originality")
-    return Verdict(len(samples), near_copies=near, read=float((classify(lenet, samples) == asked).mean()), **scores)
+    scores = _scores(samples, digits() if against is None else against, METRICS)
+    read = float((classify(load_extractor("lenet"), samples) == asked).mean())
+    return Verdict(len(samples), near_copies=scores.pop("originality"), read=read, **scores)
+
+
+def distance(samples: npt.NDArray[np.uint8]) -> float:
+    """The Fréchet distance alone, which takes a second at most."""
+    return _scores(samples, digits(), ("fd",))["fd"]
+
+
+def _scores(samples: npt.NDArray[np.uint8], against: Dataset, metrics: tuple[str, ...]) -> dict[str, float]:
+    cache = cache_root(None) / "measures"
+    report = evaluate(samples, against, extractor=load_extractor("lenet"), metrics=metrics, cache=cache)
+    return {name: report.value(name) for name in metrics}
 
 
 @lru_cache(maxsize=1)
