@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from limner.errors import UserError
-from limner.tensors import save_tensors
 from limner.training.grids import grid, save_png
 
 
@@ -59,10 +57,3 @@ def test_a_save_that_fails_leaves_what_stood_there(tmp_path: Path) -> None:
         save_png(grid(np.zeros((1, 8, 8, 1), np.uint8)), tmp_path / "file" / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "not a folder"
-
-
-def test_whoever_may_read_new_files_may_read_weights(tmp_path: Path) -> None:
-    """safetensors gives its files to their owner alone; a colleague on the same machine has to load a snapshot too."""
-    (tmp_path / "plain").touch()
-    save_tensors(tmp_path / "weights.safetensors", {"a": torch.zeros(1)})
-    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
