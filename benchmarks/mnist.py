@@ -44,8 +44,8 @@ GOAL = 3.0
 CLOSE = 5.0
 #: By this share of its budget a run's time may be off: more, and the machine changed its speed after it was measured.
 OFF = 0.1
-#: The tuned peer sees at least this share of the images that the pace of its first steps promises.
-SEEN = 0.7
+#: Below this share of the images that the fastest of its first steps promises, the tuned peer stood nearly still.
+SEEN = 0.5
 
 
 @dataclass(frozen=True)
