@@ -76,6 +76,10 @@ def test_real_pictures_score_as_the_baseline_does(report: Report) -> None:
     assert all(row.real is not None for row in report.rows())
 
 
+def test_what_the_extractor_is_known_to_miss_stands_beside_its_scores(report: Report) -> None:
+    assert any(note.startswith("wavelets see colour") and "recall" in note for note in report.notes)
+
+
 def test_the_order_of_the_samples_does_not_matter_much_and_the_seed_decides_the_choice() -> None:
     images, reference = _blobs(300, 3), _blobs(500, 4)
     metrics = ("fd", "kid", "precision", "recall")

@@ -33,6 +33,7 @@ class Extractor:
         packets: one batch to groups (N, P, d) of coefficients whose Fréchet distances are averaged; None if the
             Fréchet distance is that of the features.
         logits: one batch to class scores (N, K), where the network is a classifier.
+        limits: what its scores are known to miss, for whoever reads them; as ``benchmarks/orientation.py`` measured it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Extractor:
     shape: tuple[int, int, int] | None = None
     packets: Callable[[Images], Tensor] | None = None
     logits: Callable[[Images], Tensor] | None = None
+    limits: str = ""
 
     def __call__(self, images: Images) -> Tensor:
         """Features (N, dim) float32 of one batch, on the CPU."""

@@ -33,4 +33,5 @@ def load(shape: tuple[int, int, int], device: torch.device) -> Extractor:
         channels=(1, 3, 4),
         forward=forward,
         shape=shape,
+        limits="distances between pixels hardly see noise, and take blurred pictures for better ones",
     )

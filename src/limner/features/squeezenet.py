@@ -102,4 +102,6 @@ def load(weights: Path | None, device: torch.device) -> Extractor:
         channels=(1, 3),
         forward=lambda images: net.features(prepare(images)),
         logits=lambda images: net(prepare(images)),
+        limits="the precision of squeezenet rose again under strong noise on real photographs; its Fréchet distance "
+        "did not miss it",
     )

@@ -11,7 +11,7 @@ Two views of one Haar wavelet-packet transform of level 4 (256 bands):
   ones than they lie to each other (``benchmarks/orientation.py`` shows both). Octaves weigh alike: 192 of the 256
   bands are of the finest one, and unweighted a single busy picture would reach around all the noisy ones.
 
-Neither view knows what a picture means. Measured limits are in the table of ``benchmarks/orientation.py``.
+Neither view knows what a picture means.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ OCTAVE = 40
 _DEFINITION = (
     f"haar level {LEVEL}; log mean square + {FLOOR}^2; thumbnail {THUMBNAIL}; octaves {OCTAVE}; "
     f"longest side {LARGEST}; v2"
+)
+
+_LIMITS = (
+    "wavelets see colour, shape and texture, and not what a picture means: on real pictures that were spoilt on "
+    "purpose, their recall hardly fell when most classes of CIFAR-10 or Fashion-MNIST were missing, and precision and "
+    "coverage sometimes overlooked faint noise and blur; their Fréchet distance answered to all of these"
 )
 
 
@@ -112,4 +118,5 @@ def load(shape: tuple[int, int, int], device: torch.device) -> Extractor:
         forward=features,
         shape=shape,
         packets=groups,
+        limits=_LIMITS,
     )

@@ -188,6 +188,6 @@ def _notes(extractor: Extractor, samples: Side) -> tuple[str, ...]:
             notes.append(f"{samples.count} samples for {dim} dimensions: the Fréchet distance is biased upwards")
     if samples.count < 1000:
         notes.append(f"only {samples.count} samples: compare these scores with those of equal counts alone")
-    if extractor.name == "wavelets":
-        notes.append("wavelets see colour, shape and texture, and not what a picture means")
+    if extractor.limits:
+        notes.append(extractor.limits)
     return tuple(notes)
