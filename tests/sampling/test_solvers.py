@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -188,7 +189,6 @@ def levels_of(n: int, alpha: Tensor, sigma: Tensor) -> Callable[[int], Level]:
 @pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "HeunDiscreteScheduler"])
 def test_diffusers_takes_the_same_steps_over_edm_levels(name: str) -> None:
     """The same denoiser, told as the noise it implies, from the same noise over the same levels."""
-    diffusers = pytest.importorskip("diffusers", reason="needs the extra 'peers'")
     scheduler = getattr(diffusers, name)(use_karras_sigmas=True)
     scheduler.set_timesteps(10)
     scheduler.set_begin_index(0)
@@ -209,7 +209,6 @@ def test_diffusers_takes_the_same_steps_over_edm_levels(name: str) -> None:
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_diffusers_takes_the_same_ddim_steps(eta: float) -> None:
     """On a variance-preserving path, with the same fresh noise."""
-    diffusers = pytest.importorskip("diffusers", reason="needs the extra 'peers'")
     scheduler = diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=True)
     scheduler.set_timesteps(20)
     kept = torch.cat([scheduler.alphas_cumprod[scheduler.timesteps], torch.ones(1)])
@@ -228,7 +227,6 @@ def test_diffusers_takes_the_same_ddim_steps(eta: float) -> None:
 
 
 def test_diffusers_takes_the_same_steps_on_the_flow() -> None:
-    diffusers = pytest.importorskip("diffusers", reason="needs the extra 'peers'")
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     given = FlowTimes(shift=3.0).levels(12)
     scheduler.set_timesteps(sigmas=given.sigma[:-1].tolist())
