@@ -75,7 +75,7 @@ class Trained:
 
 
 def _pictures(images: Pixels) -> Tensor:
-    return torch.from_numpy(images[..., 0].copy()).float().div(127.5).sub(1)[:, None]
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float().div(127.5).sub(1)
 
 
 class CourseNet(nn.Module):
@@ -140,7 +140,7 @@ def _course_schedule() -> DDPMScheduler:
 def course_draws(net: nn.Module) -> dict[Guidance, Draw]:
     """How the course's network draws; it was not trained for guidance."""
     scheduler = DDIMScheduler.from_config(_course_schedule().config, timestep_spacing="trailing")
-    return {1.0: lambda n, seed: _ddim(scheduler, net.eval(), n, seed, (1, 28, 28), COURSE_STEPS)}
+    return {1.0: lambda n, seed: _ddim(scheduler, net.eval(), n, seed, (1, 28, 28), COURSE_STEPS, fold=1)}
 
 
 def _loader(images: Pixels, label: Labels, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -179,18 +179,35 @@ class Tuning:
         return made
 
 
-def unet(channels: tuple[int, int], how: Tuning) -> UNet2DModel:
-    """The library's U-Net on 2x2 unshuffled digits; label 10 is the null label."""
+@dataclass(frozen=True)
+class Kind:
+    """Square pictures of an even side, and their classes."""
+
+    channels: int = 1
+    side: int = 28
+    classes: int = 10
+
+    @property
+    def folded(self) -> tuple[int, int, int]:
+        """Shape of a picture whose 2x2 pixels are channels."""
+        return 4 * self.channels, self.side // 2, self.side // 2
+
+
+DIGITS = Kind()
+
+
+def unet(channels: tuple[int, int], how: Tuning, kind: Kind = DIGITS) -> UNet2DModel:
+    """The library's U-Net on 2x2 unshuffled pixels; the label after the last is the null label."""
     made: UNet2DModel = UNet2DModel(
-        sample_size=14,
-        in_channels=4,
-        out_channels=4,
+        sample_size=kind.folded[1],
+        in_channels=kind.folded[0],
+        out_channels=kind.folded[0],
         layers_per_block=how.blocks,
         block_out_channels=channels,
         down_block_types=("DownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "UpBlock2D"),
         norm_num_groups=4,
-        num_class_embeds=11,
+        num_class_embeds=kind.classes + 1,
         add_attention=how.attention,
         attention_head_dim=channels[1] // 2,
     )
@@ -198,7 +215,7 @@ def unet(channels: tuple[int, int], how: Tuning) -> UNet2DModel:
 
 
 @lru_cache
-def sized(target: float, how: Tuning) -> tuple[tuple[int, int], float]:
+def sized(target: float, how: Tuning, kind: Kind = DIGITS) -> tuple[tuple[int, int], float]:
     """Channels of the two resolutions, nearest to doubling, that count within 5 % of ``target`` FLOPs a picture.
 
     The search is the benchmark's, not the peer's, and is not part of its budget.
@@ -206,7 +223,7 @@ def sized(target: float, how: Tuning) -> tuple[tuple[int, int], float]:
     best: tuple[float, tuple[int, int], float] | None = None
     for first in range(8, 76, 4):
         for second in range(first, 3 * first + 1, 4):
-            flops = _flops(unet((first, second), how))
+            flops = _flops(unet((first, second), how, kind), kind)
             off, ratio = abs(flops / target - 1), abs(math.log(second / first / 2))
             if off <= 0.05 and (best is None or (ratio, off) < (best[0], abs(best[2] / target - 1))):
                 best = (ratio, (first, second), flops)
@@ -217,8 +234,8 @@ def sized(target: float, how: Tuning) -> tuple[tuple[int, int], float]:
     return best[1], best[2]
 
 
-def _flops(net: UNet2DModel) -> float:
-    return counted(lambda: net(torch.zeros(1, 4, 14, 14), torch.zeros(1), torch.zeros(1).long()))
+def _flops(net: UNet2DModel, kind: Kind) -> float:
+    return counted(lambda: net(torch.zeros(1, *kind.folded), torch.zeros(1), torch.zeros(1).long()))
 
 
 @dataclass(frozen=True)
@@ -229,10 +246,11 @@ class Lesson:
     schedule: DDPMScheduler
     batches: Iterator[tuple[Tensor, Tensor]]
     how: Tuning
+    kind: Kind
 
     def step(self, autocast: bool) -> None:
         x, y = next(self.batches)
-        y = torch.where(torch.rand(len(y)) < self.how.drop, 10, y)
+        y = torch.where(torch.rand(len(y)) < self.how.drop, self.kind.classes, y)
         noise, t = torch.randn_like(x), torch.randint(0, 1000, (len(x),))
         at = cast(torch.IntTensor, t)  # as the library's annotations have it
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -296,36 +314,42 @@ def _batches(images: Pixels, label: Labels, batch: int, seed: int) -> Iterator[t
                 yield x[which].contiguous(memory_format=torch.channels_last), y[which]
 
 
-def lesson(images: Pixels, label: Labels, seed: int, target: float, how: Tuning) -> Lesson:
+def lesson(images: Pixels, label: Labels, seed: int, target: float, how: Tuning, kind: Kind) -> Lesson:
     """A new tuned peer; torch's own generator must have been seeded."""
-    net = cast(UNet2DModel, tuned_net(target, how))
-    return Lesson(net, how.schedule(), _batches(images, label, how.batch, seed), how)
+    net = cast(UNet2DModel, tuned_net(target, how, kind))
+    return Lesson(net, how.schedule(), _batches(images, label, how.batch, seed), how, kind)
 
 
 def tuned(
-    images: Pixels, label: Labels, minutes: float, seed: int, target: float = 85e6, how: Tuning | None = None
+    images: Pixels,
+    label: Labels,
+    minutes: float,
+    seed: int,
+    target: float = 85e6,
+    how: Tuning | None = None,
+    kind: Kind = DIGITS,
 ) -> Trained:
     """Unshuffled pixels, averaged weights, a rate cooled to zero in the budget, classifier-free guidance, and whichever
     precision is faster here; ``target`` FLOPs a picture, to 5 %."""
     how = how or Tuning()
-    flops = sized(target, how)[1]
+    flops = sized(target, how, kind)[1]
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        one = lesson(images, label, seed, target, how)
+        one = lesson(images, label, seed, target, how, kind)
         paces = one.paces()
         arithmetic = max(paces, key=lambda name: paces[name])
         seen = one.train(lambda _: (time.monotonic() - began) / (minutes * 60), arithmetic == "bfloat16")
     return Trained(one.net, Training(seen, time.monotonic() - began, flops, arithmetic, paces))
 
 
-def tuned_net(target: float, how: Tuning | None = None) -> nn.Module:
+def tuned_net(target: float, how: Tuning | None = None, kind: Kind = DIGITS) -> nn.Module:
     """The tuned peer's network, untrained."""
     how = how or Tuning()
-    return unet(sized(target, how)[0], how).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+    return unet(sized(target, how, kind)[0], how, kind).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
 
-def tuned_draws(net: nn.Module, how: Tuning | None = None) -> dict[Guidance, Draw]:
+def tuned_draws(net: nn.Module, how: Tuning | None = None, kind: Kind = DIGITS) -> dict[Guidance, Draw]:
     """How a tuned peer draws, by its guidance."""
     how = how or Tuning()
     net.eval()
@@ -335,21 +359,23 @@ def tuned_draws(net: nn.Module, how: Tuning | None = None) -> dict[Guidance, Dra
         return out
 
     def guided(guidance: Guidance, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        both = plain(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, 10)]))
+        both = plain(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, kind.classes)]))
         with_label, without = both.chunk(2)
         return without + guidance * (with_label - without)
 
     def draw(guess: Guess, n: int, seed: int) -> Pixels:
         config = how.schedule().config
         scheduler = DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False)
-        return _ddim(scheduler, guess, n, seed, (4, 14, 14), how.steps)
+        return _ddim(scheduler, guess, n, seed, kind.folded, how.steps, fold=2)
 
     return {g: partial(draw, plain if g == 1 else partial(guided, g)) for g in GUIDANCES}
 
 
 @torch.no_grad()
-def _ddim(scheduler: DDIMScheduler, net: Guess, n: int, seed: int, shape: tuple[int, int, int], steps: int) -> Pixels:
-    """Draw by the library's DDIM scheduler."""
+def _ddim(
+    scheduler: DDIMScheduler, net: Guess, n: int, seed: int, shape: tuple[int, int, int], steps: int, *, fold: int
+) -> Pixels:
+    """Draw pictures of 10 classes in turn by the library's DDIM scheduler; ``fold`` pixels squared are channels."""
     generator = torch.Generator().manual_seed(seed)
     scheduler.set_timesteps(steps)
     parts = []
@@ -358,7 +384,6 @@ def _ddim(scheduler: DDIMScheduler, net: Guess, n: int, seed: int, shape: tuple[
         x = torch.randn(len(y), *shape, generator=generator)
         for t in scheduler.timesteps:
             x = scheduler.step(net(x, t.expand(len(y)), y), t, x, return_dict=False)[0]
-        if shape[0] == 4:
-            x = F.pixel_shuffle(x, 2)
+        x = F.pixel_shuffle(x, fold)
         parts.append(((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return np.concatenate(parts)

@@ -70,10 +70,10 @@ Training = Callable[[float], float]
 GRIDS_APART = 40.0
 
 
-def ours(dataset: Dataset, size: Size, folder: Path) -> Training:
+def ours(dataset: Dataset, size: Size, folder: Path, name: str = "flow") -> Training:
     """The Trainer with all that a run does beside."""
     keep_freed_memory()  # as every run does
-    settings = recipe("flow", size)
+    settings = recipe(name, size)
     with random.scoped(0, "init"):
         lesson = settings.lesson(dataset.spec, dataset.labels, dataset.stats)
 
@@ -209,10 +209,10 @@ def training(side: str, dataset: Dataset, size: Size, folder: Path) -> Training:
 
 
 class Turns:
-    """A process that trains one side when it is told to."""
+    """A process that works on one side when it is told to; ``options`` are its script and what tells it its side."""
 
-    def __init__(self, side: str, args: Args) -> None:
-        command = [sys.executable, __file__, "--side", side, "--data", args.data, "--size", args.size]
+    def __init__(self, *options: str) -> None:
+        command = [sys.executable, *options]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def take(self, seconds: float) -> dict[str, float]:
@@ -253,7 +253,7 @@ def main(args: Args) -> None:
             else:
                 take_turns(go)
         return
-    sides = {side: Turns(side, args) for side in SIDES}
+    sides = {side: Turns(__file__, "--side", side, "--data", args.data, "--size", args.size) for side in SIDES}
     for one in sides.values():
         one.take(3)
     told = [{side: one.take(args.seconds) for side, one in sides.items()} for _ in range(args.rounds)]

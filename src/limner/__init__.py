@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from limner.features import load_extractor
     from limner.metrics import evaluate
     from limner.recipes import recipe, resume, train
-    from limner.sampling import sample
+    from limner.sampling import log_likelihood, sample
     from limner.training.snapshot import load
 
 #: Where each name comes from; it is imported when it is first used, so that ``import limner`` costs little.
@@ -38,6 +38,7 @@ _HOMES = {
     "evaluate": "limner.metrics",
     "load": "limner.training.snapshot",
     "load_extractor": "limner.features",
+    "log_likelihood": "limner.sampling",
     "open_dataset": "limner.data",
     "recipe": "limner.recipes",
     "resume": "limner.recipes",
@@ -57,6 +58,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_extractor",
+    "log_likelihood",
     "open_dataset",
     "recipe",
     "resume",

@@ -29,7 +29,7 @@ from limner.commands import Outcome
 from limner.data import DataConfig
 from limner.demo import demo as run_demo
 from limner.errors import UserError, nearest
-from limner.recipes import DEFAULT_MINUTES, RefineRecipe, Size, size_for
+from limner.recipes import DEFAULT_MINUTES, AnyRecipe, Size, size_for
 from limner.recipes import recipe as named_recipe
 from limner.training.loop import Interrupted
 
@@ -67,7 +67,7 @@ class Train:
         settings: everything else, by name.
     """
 
-    settings: Annotated[RefineRecipe, arg(name="")]
+    settings: Annotated[AnyRecipe, arg(name="")]
     data: DataConfig
     recipe: Positional[str] = "flow"
     out: Path | None = None
@@ -93,8 +93,9 @@ class Sample:
         seed: picture i depends on seed and i alone, not on how many are drawn.
         label: a class by name or number; all classes in turn by default.
         steps: of the solver; more are slower and finer.
-        solver: euler, heun or ddim.
+        solver: euler, heun, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde or unipc; jump for models of few steps.
         guidance: how strongly to steer to the class; 1 is off.
+        guide: steer away from this worse model of the same pictures instead (autoguidance); a run or a snapshot.
         out: a .png for one grid, or a folder for single files.
         overwrite: replace what is at --out.
         json: print one JSON object, for programs.
@@ -107,6 +108,7 @@ class Sample:
     steps: int | None = None
     solver: str | None = None
     guidance: float | None = None
+    guide: Path | None = None
     out: Path = Path("samples.png")
     overwrite: bool = False
     json: bool = False
@@ -120,6 +122,7 @@ class Sample:
             self.steps,
             self.solver,
             self.guidance,
+            self.guide,
             self.out,
             self.overwrite,
         )
@@ -156,6 +159,30 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Likelihood:
+    """How many bits a model needs for real pictures; pictures that it was not trained on say most.
+
+    Attributes:
+        model: a run or a snapshot folder.
+        reference: the real pictures: --reference SOURCE.
+        n: how many of them, evenly spaced.
+        seed: of the noise.
+        steps: of the ODE; the estimate is refused where they are too few.
+        json: print one JSON object, for programs.
+    """
+
+    model: Positional[Path]
+    reference: DataConfig = DataConfig("")  # noqa: RUF009 - frozen
+    n: Annotated[int, arg(aliases=["-n"])] = 200
+    seed: int = 0
+    steps: int = 32
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return commands.likelihood(self.model, self.reference, self.n, self.seed, self.steps)
+
+
+@dataclass(frozen=True)
 class Demo:
     """Train a generator of letters from nothing, draw, judge, and write a report. Needs no network and no pictures.
 
@@ -178,6 +205,7 @@ COMMANDS: dict[str, type[Any]] = {
     "train": Train,
     "sample": Sample,
     "evaluate": Evaluate,
+    "likelihood": Likelihood,
     "demo": Demo,
 }
 #: Nested settings whose first field may be given under the name of the whole: --data SOURCE.

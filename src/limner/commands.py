@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,14 +16,16 @@ import numpy.typing as npt
 from limner.contracts import ImageSpec, Mode, Model
 from limner.data import DataConfig, open_dataset
 from limner.data.cache import cache_root
-from limner.errors import UserError, nearest
+from limner.errors import UserError, nearest, within
 from limner.features import load_extractor
 from limner.metrics import METRICS, Report
 from limner.metrics import evaluate as judge
-from limner.models import UNet, UNetConfig
-from limner.recipes import RECIPES, SIZES, RefineRecipe
+from limner.metrics.intervals import mean_interval
+from limner.models import NetConfig
+from limner.recipes import RECIPES, SIZES, AnyRecipe
 from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
+from limner.sampling import log_likelihood
 from limner.sampling import sample as draw
 from limner.training.costs import counted
 from limner.training.grids import grid, save_png
@@ -62,19 +65,19 @@ def recipes() -> Outcome:
 
 
 @lru_cache
-def _cost(config: UNetConfig) -> dict[str, float]:
+def _cost(config: NetConfig) -> dict[str, float]:
     import torch
 
     spec = ImageSpec(3, (32, 32), "RGB")
     with torch.device("meta"):  # shapes are enough to count
-        net = UNet(config, spec, 10)
+        net = config.build(spec, 10, spec.channels)
         given = torch.zeros(1, *spec.shape), torch.ones(1), torch.zeros(1).long()
     parameters = sum(p.numel() for p in net.parameters())
     return {"parameters": parameters, "flops_per_image": 3 * counted(lambda: net(*given))}
 
 
 def train(
-    settings: RefineRecipe, data: DataConfig, out: Path | None, minutes: float | None, images: int | None, began: float
+    settings: AnyRecipe, data: DataConfig, out: Path | None, minutes: float | None, images: int | None, began: float
 ) -> Outcome:
     """Train a generator on your pictures."""
     if not data.source:
@@ -127,6 +130,7 @@ def sample(
     steps: int | None,
     solver: str | None,
     guidance: float | None,
+    guide: Path | None,
     out: Path,
     overwrite: bool,
 ) -> Outcome:
@@ -135,7 +139,8 @@ def sample(
     loaded = load(model)
     if out.suffix and n > _GRID:
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
-    images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance)
+    worse = None if guide is None else load(guide)
+    images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance, guide=worse)
     names = _class_names(loaded, n, label)
     if out.suffix:
         save_png(grid(images), out)
@@ -217,6 +222,33 @@ def evaluate(
         progress=True,
     )
     return Outcome((*_report_lines(report), *report.notes), report.to_dict())
+
+
+def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int) -> Outcome:
+    """How many bits a model needs for real pictures."""
+    if not reference.source:
+        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
+    within("n", n, 2, 10_000_000)
+    loaded = load(model)
+    spec = loaded.spec
+    real = open_dataset(dataclasses.replace(reference, size=spec.size, mode=cast(Mode, spec.mode)))
+    which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
+    label = _numbers(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
+    bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps)
+    bits = bound.bits_per_dimension(math.prod(spec.shape))
+    mean, (low, high) = float(bits.mean()), mean_interval(bits)
+    receipt = f"{bound.kind} by the probability flow, {steps} steps, uniform dequantization, {len(which):,} pictures"
+    values = {"bits_per_dimension": mean, "low": low, "high": high, "kind": bound.kind, "n": len(which), "seed": seed}
+    line = f"{mean:.3f} bits a dimension [{low:.3f}, {high:.3f}] of {reference.source} (lower is better)"
+    return Outcome((line, f"  {receipt}, seed {seed}"), values | {"receipt": receipt})
+
+
+def _numbers(model: Model, names: tuple[str, ...], label: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A data set's classes as the model numbers them."""
+    unknown = sorted(set(names) - set(model.labels))
+    if unknown:
+        raise UserError(f"the pictures have the class '{unknown[0]}', which this model does not know")
+    return np.array([model.labels.index(name) for name in names])[label]
 
 
 def _is_model(path: Path) -> bool:

@@ -9,6 +9,7 @@ Inside, pictures are float32, NCHW, in [-1, 1]; at the edges uint8, NHWC.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -109,20 +110,78 @@ class Level:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser says of x: the clean picture ``x0``, shaped like x."""
+    """What a denoiser says of x: the clean picture, in whichever of four words a network is taught to say it.
+
+    For one x and one level, ``x0``, the noise, the velocity and v each imply the others, without loss where the
+    divisor is not zero: the noise needs sigma > 0 and x0 from the noise needs alpha > 0.
+
+    Attributes:
+        x0: shaped like x.
+        variance: where it is learned, the place of the reverse step's log-variance between its two bounds, 0 to 1
+            (Nichol and Dhariwal 2021, equation 15), shaped like x.
+    """
 
     x0: Tensor
+    variance: Tensor | None = None
+
+    def moved(self, x: Tensor, at: Level, to: Level) -> Tensor:
+        """x at ``to`` as if x0 were right all the way, Euler's step of the probability flow; needs sigma > 0."""
+        alpha, sigma = to.like(x)
+        return alpha * self.x0 + sigma * self.noise(x, at)
 
     def noise(self, x: Tensor, at: Level) -> Tensor:
         """The noise that x0 implies, (x - alpha x0) / sigma; needs sigma > 0."""
         alpha, sigma = at.like(x)
         return (x - alpha * self.x0) / sigma
 
+    def velocity(self, x: Tensor, at: Level) -> Tensor:
+        """noise - x0, rectified flow's direction; needs sigma > 0."""
+        return self.noise(x, at) - self.x0
+
+    def v(self, x: Tensor, at: Level) -> Tensor:
+        """(alpha noise - sigma x0) / (alpha² + sigma²)^1/2 (Salimans and Ho 2022, appendix D); needs sigma > 0."""
+        alpha, sigma = at.like(x)
+        return (alpha * self.noise(x, at) - sigma * self.x0) / (alpha.square() + sigma.square()).sqrt()
+
+    @staticmethod
+    def of_move(x: Tensor, at: Level, landed: Tensor, to: Level) -> Prediction:
+        """The x0 by which x at ``at`` would be ``moved`` to ``landed`` at the less noisy ``to``."""
+        (alpha, sigma), (next_alpha, next_sigma) = at.like(x), to.like(x)
+        kept = next_sigma / sigma
+        return Prediction((landed - kept * x) / (next_alpha - alpha * kept))
+
+    @staticmethod
+    def of_noise(x: Tensor, at: Level, noise: Tensor) -> Prediction:
+        """From a guess of the noise; needs alpha > 0."""
+        alpha, sigma = at.like(x)
+        return Prediction((x - sigma * noise) / alpha)
+
+    @staticmethod
+    def of_velocity(x: Tensor, at: Level, velocity: Tensor) -> Prediction:
+        """From a guess of noise - x0."""
+        alpha, sigma = at.like(x)
+        return Prediction((x - sigma * velocity) / (alpha + sigma))
+
+    @staticmethod
+    def of_v(x: Tensor, at: Level, v: Tensor) -> Prediction:
+        """From a guess of v."""
+        alpha, sigma = at.like(x)
+        square = alpha.square() + sigma.square()
+        return Prediction(alpha / square * x - sigma / square.sqrt() * v)
+
 
 class Denoiser(nn.Module):
     """Guesses the clean picture from a noisy one, at any level of noise."""
 
     def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
+        raise NotImplementedError
+
+
+class FlowMap(Denoiser):
+    """Knows not only where a path leads now but where it arrives: consistency trajectories, MeanFlow, shortcuts."""
+
+    def jump(self, x: Tensor, at: Level, to: Level, cond: Condition) -> Tensor:
+        """x at the less noisy level ``to``, on the probability flow's path through x at ``at``, in one evaluation."""
         raise NotImplementedError
 
 
@@ -140,6 +199,23 @@ class Codec(nn.Module):
 
 
 @dataclass(frozen=True)
+class Bound:
+    """What a model thinks of pictures: ln p, (N,), and how it is to be read.
+
+    Attributes:
+        nats: of whole pictures of discrete values, or densities where the caller says so.
+        kind: "exact", "lower" (a lower bound, as an ELBO is), or "estimate" (unbiased or nearly so).
+    """
+
+    nats: Tensor
+    kind: Literal["exact", "lower", "estimate"]
+
+    def bits_per_dimension(self, dimensions: int) -> Tensor:
+        """-log2 p / dimensions, (N,)."""
+        return -self.nats / (dimensions * math.log(2))
+
+
+@dataclass(frozen=True)
 class SampleConfig:
     """How samples are drawn unless the caller says otherwise.
 
@@ -152,9 +228,13 @@ class SampleConfig:
         guidance_to: ... and at most this much.
         churn: EDM's stochasticity S_churn, for ``heun``.
         eta: the share of DDPM's noise that ``ddim`` adds: 0 is deterministic, 1 ancestral.
+        variance: which bound ``ddpm`` takes for its variance, "small" or "large", unless the model has learned it.
         discretization: a name of :data:`limner.sampling.DISCRETIZATIONS`.
         shift: time shift of the flow discretization; above 1 spends more steps at high noise.
         sigma_min, sigma_max, rho: of the EDM discretization.
+        noise_schedule: of the discrete one, a name of :data:`limner.noise_schedules.BETAS`.
+        zero_terminal_snr: of the discrete one: its last level is noise alone.
+        spacing: of the discrete one: which of its 1,000 levels are visited, "trailing", "leading" or "linspace".
 
     Raises:
         UserError: a number outside its bounds.
@@ -167,11 +247,15 @@ class SampleConfig:
     guidance_to: float = 1.0
     churn: float = 0.0
     eta: float = 0.0
+    variance: Literal["small", "large"] = "small"
     discretization: str = "flow"
     shift: float = 1.0
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+    noise_schedule: str = "linear"
+    zero_terminal_snr: bool = False
+    spacing: str = "trailing"
 
     def __post_init__(self) -> None:
         bounds: dict[str, tuple[float, float]] = {

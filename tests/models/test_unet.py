@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -15,7 +16,8 @@ from limner import random
 from limner.contracts import ImageSpec
 from limner.errors import UserError
 from limner.models import UNet, UNetConfig
-from limner.models.unet import Attention, Block, NoiseFeatures
+from limner.models.embedding import NoiseFeatures
+from limner.models.unet import Attention, Block
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -238,3 +240,17 @@ def test_the_stem_fits_itself_to_the_pictures(size: tuple[int, int], fold: int) 
     assert UNetConfig(width=8, unshuffle=1).fitted(size).unshuffle == 1
     net = UNet(UNetConfig(width=8), ImageSpec(1, size, "L"), 0)
     assert net.unshuffle == fold
+
+
+def test_checkpointing_changes_neither_answer_nor_gradients() -> None:
+    """With a dropout, whose noise is drawn again when a block is computed again."""
+    results = []
+    for checkpointing in (False, True):
+        net = built(replace(SMALL, dropout=0.3, checkpointing=checkpointing)).train()
+        x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        torch.manual_seed(3)
+        loss = net(x, torch.zeros(2), None).square().sum()
+        loss.backward()
+        results.append([loss, *(p.grad for p in net.parameters() if p.grad is not None)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)

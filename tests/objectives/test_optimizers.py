@@ -14,5 +14,5 @@ def test_muon_takes_what_lies_inside_and_adamw_the_rest() -> None:
     assert not inside & rest
     assert inside | rest == {id(p) for p in net.parameters()}
     assert id(net.down[0].conv0.weight) in inside  # type: ignore[union-attr]
-    assert {id(net.head.weight), id(net.embed_label.weight), id(net.norm.weight)} <= rest  # type: ignore[union-attr]
+    assert {id(net.head.weight), id(net.embed.embed_label.weight), id(net.norm.weight)} <= rest  # type: ignore[union-attr]
     assert AdamWConfig().build("net", net).keys() == {"net"}

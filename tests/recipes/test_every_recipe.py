@@ -12,20 +12,25 @@ import torch
 
 import limner
 from limner.config import from_json, to_json
-from limner.recipes import RECIPES, RefineRecipe, recipe, resume, train
+from limner.models import DiTConfig, UNetConfig
+from limner.recipes import RECIPES, AnyRecipe, recipe, resume, train
 from limner.tensors import load_tensors
 from limner.training.checkpoint import checkpoints
 from limner.training.snapshot import load
 
 IMAGES, BATCH = 160, 16
+SHAPES: dict[type, dict[str, object]] = {
+    UNetConfig: {"width": 16, "multipliers": (1, 2), "attention": (1,)},
+    DiTConfig: {"width": 24, "depth": 2, "heads": 2},
+}
 
 
-def small(name: str, **training: object) -> RefineRecipe:
+def small(name: str, **training: object) -> AnyRecipe:
     """The recipe on a network that trains in seconds, with a dropout, whose noise resuming must repeat too."""
     chosen = recipe(name, "tiny")
     return dataclasses.replace(
         chosen,
-        net=dataclasses.replace(chosen.net, width=16, multipliers=(1, 2), attention=(1,), dropout=0.1),
+        net=dataclasses.replace(chosen.net, dropout=0.1, **SHAPES[type(chosen.net)]),
         training=dataclasses.replace(
             chosen.training, batch=BATCH, precision="float32", **{"checkpoint_seconds": 0.0, "keep": 1000} | training
         ),
@@ -113,7 +118,7 @@ def test_the_snapshot_draws_by_seed_whatever_the_batch(run: Path) -> None:
 
 def test_settings_survive_json(run: Path) -> None:
     settings = small(run.parent.name.rstrip("0123456789"))
-    assert from_json(RefineRecipe, to_json(settings), "here") == settings
+    assert from_json(type(settings), to_json(settings), "here") == settings
 
 
 def test_without_labels(run: Path, bars: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from limner.contracts import Condition, ImageSpec, Level, Model, Prediction, Sam
 from limner.errors import UserError
 from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
 from limner.sampling import (
+    DISCRETIZATIONS,
     SOLVERS,
     FlowTimes,
     advance,
@@ -24,8 +25,7 @@ from limner.sampling import (
     sample,
     to_uint8,
 )
-from limner.sampling.draw import discretization
-from limner.sampling.solvers import Denoise, Noise
+from limner.sampling.solver import Denoise, Memory, Noise
 
 SPEC = ImageSpec(1, (9, 7), "L")
 CONFIGS = {
@@ -33,6 +33,10 @@ CONFIGS = {
     "heun": SampleConfig(steps=4, solver="heun", guidance=1.7, guidance_from=0.2, guidance_to=0.8),
     "churn": SampleConfig(steps=4, solver="heun", churn=1.0, discretization="edm"),
     "ddim": SampleConfig(steps=4, solver="ddim", eta=1.0),
+    "ddpm": SampleConfig(steps=4, solver="ddpm", discretization="discrete"),
+    "dpmpp_2m": SampleConfig(steps=4, solver="dpmpp_2m", guidance=1.7),
+    "dpmpp_2m_sde": SampleConfig(steps=4, solver="dpmpp_2m_sde", discretization="edm"),
+    "unipc": SampleConfig(steps=4, solver="unipc", discretization="discrete", noise_schedule="cosine"),
 }
 
 
@@ -65,13 +69,13 @@ class OnlyNoise:
     def evaluations(self, steps: int) -> int:
         return 0
 
-    def init(self, x: Tensor) -> None:
-        return None
+    def init(self, x: Tensor) -> Memory:
+        return ()
 
     def step(
-        self, denoise: Denoise, x: Tensor, at: Level, to: Level, cond: Condition, memory: Tensor | None, noise: Noise
-    ) -> tuple[Tensor, Tensor | None]:
-        return noise("fresh"), None
+        self, denoise: Denoise, x: Tensor, at: Level, to: Level, cond: Condition, memory: Memory, noise: Noise
+    ) -> tuple[Tensor, Memory]:
+        return noise("fresh"), ()
 
 
 def noise_of(samples: Tensor, steps: int) -> Tensor:
@@ -98,7 +102,7 @@ def test_samples_under_way_together_equal_each_alone(model: Model, name: str) ->
     config = CONFIGS[name]
     solver = SOLVERS[config.solver](config)
     counts, label = [2, 5, 3, 7], torch.tensor([0, 2, -1, 1])
-    schedules = [discretization(dataclasses.replace(config, steps=n)).levels(n) for n in counts]
+    schedules = [DISCRETIZATIONS[config.discretization](config).levels(n) for n in counts]
     denoise = classifier_free(model.net, config.guidance, config.guidance_from, config.guidance_to)
 
     def finished(which: list[int], late: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limner.contracts import Condition, ImageSpec, Level
 from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
-from limner.sampling import classifier_free
+from limner.sampling import autoguidance, classifier_free
 
 SPEC = ImageSpec(1, (6, 5), "L")
 
@@ -100,3 +100,19 @@ def test_a_model_without_labels_draws_as_it_would() -> None:
     net.requires_grad_(False)
     x, at = noisy([0.2, 0.6])
     torch.testing.assert_close(classifier_free(net, 3.0)(x, at, Condition()).x0, net(x, at, Condition()).x0)
+
+
+def test_a_worse_model_guides_by_its_difference_and_only_in_the_interval(net: Preconditioned) -> None:
+    """Both see the label; outside of the interval the worse one is not asked."""
+    worse = Preconditioned(UNet(UNetConfig(width=8, multipliers=(1,)), SPEC, 3), PRECONDITIONINGS["flow"], 0.5)
+    worse.requires_grad_(False).eval()
+    x, at = noisy([0.1, 0.5, 0.9])
+    cond = Condition(torch.tensor([0, 1, 2]))
+    good, bad = net(x, at, cond).x0, worse(x, at, cond).x0
+    with Rows(worse) as seen:
+        guided = autoguidance(net, worse, 2.5, 0.3, 0.6)(x, at, cond).x0
+    assert seen == [1]
+    expected = good.clone()
+    expected[1] = bad[1] + 2.5 * (good[1] - bad[1])
+    torch.testing.assert_close(guided, expected, rtol=1e-4, atol=1e-5)
+    assert autoguidance(net, worse, 1.0) is net

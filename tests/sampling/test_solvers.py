@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any, Literal
 
 import diffusers
 import numpy as np
@@ -14,10 +15,33 @@ from torch import Tensor
 
 from limner import random
 from limner.contracts import Condition, Level, Prediction, SampleConfig
-from limner.sampling import DDIM, SOLVERS, EDMTimes, Euler, FlowTimes, Heun
+from limner.sampling import (
+    DDIM,
+    DDPM,
+    SOLVERS,
+    DiscreteTimes,
+    DPMSolverPP2M,
+    EDMTimes,
+    Euler,
+    FlowTimes,
+    Heun,
+    UniPC,
+)
 from limner.sampling.discretization import Discretization
-from limner.sampling.solvers import Solver
+from limner.sampling.solver import Solver
 
+ALL: list[Solver] = [
+    Euler(),
+    Heun(),
+    DDIM(eta=0.0),
+    DDIM(eta=0.7),
+    Heun(gamma=0.3),
+    DDPM(),
+    DDPM(variance="large"),
+    DPMSolverPP2M(),
+    DPMSolverPP2M(eta=1.0),
+    UniPC(),
+]
 MEAN, STD = 0.7, 0.4
 SHAPE = (1, 4, 4)
 
@@ -52,13 +76,37 @@ def run(solver: Solver, times: Discretization, steps: int, n: int = 64, dtype: t
 
 @pytest.mark.parametrize(("solver", "order"), [(Euler(), 1.0), (Heun(), 2.0), (DDIM(), 1.0)])
 def test_convergence_order_on_the_flow(solver: Solver, order: float) -> None:
-    """From alpha = 0, where a division by alpha would be infinite."""
+    """From alpha = 0, where a division by alpha would be infinite. (Solvers that look back are of second order in
+    ln(alpha / sigma), whose steps do not shrink at the flow's ends.)"""
     start = random.normal(3, torch.arange(64), "init", shape=SHAPE).double()
     steps = np.array([16, 32, 64, 128])
     errors = [float((run(solver, FlowTimes(), s) - flowed(start)).abs().mean()) for s in steps]
     slope = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
     assert slope == pytest.approx(order, abs=0.25)
     assert errors[-1] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("solver", "order"), [(Euler(), 1.0), (Heun(), 2.0), (DDIM(), 1.0), (DPMSolverPP2M(), 2.0), (UniPC(), 3.0)]
+)
+def test_convergence_order_between_two_levels(solver: Solver, order: float) -> None:
+    """Even steps in ln(sigma / alpha), from one level to another, against the flow's exact end. UniPC's corrector is
+    one order above its predictor."""
+    q = random.normal(3, torch.arange(64), "init", shape=SHAPE).double()
+
+    def on_path(sigma: Tensor) -> Tensor:
+        return MEAN + (STD**2 + sigma**2).sqrt() * q
+
+    steps, errors = np.array([16, 32, 64, 128]), []
+    for count in steps:
+        sigma = torch.logspace(1, -1.5, count + 1, dtype=torch.float64)
+        level, x = levels_of(64, torch.ones_like(sigma), sigma), on_path(sigma[0])
+        memory = solver.init(x)
+        for i in range(count):
+            x, memory = solver.step(denoise, x, level(i), level(i + 1), Condition(), memory, torch.zeros)
+        errors.append(float((x - on_path(sigma[-1])).abs().mean()))
+    slope = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=0.35)
 
 
 @pytest.mark.parametrize(("solver", "order"), [(Euler(), 1.0), (Heun(), 2.0)])
@@ -74,7 +122,7 @@ def test_convergence_order_on_edm(solver: Solver, order: float) -> None:
 
 def test_one_step_from_pure_noise_gives_the_mean() -> None:
     """All that is known at alpha = 0 is the data's mean."""
-    for solver in (Euler(), Heun(), DDIM()):
+    for solver in (Euler(), Heun(), DDIM(), DDPM(), DPMSolverPP2M(), DPMSolverPP2M(eta=1.0), UniPC()):
         torch.testing.assert_close(run(solver, FlowTimes(), 1), torch.full((64, *SHAPE), MEAN, dtype=torch.float64))
 
 
@@ -89,6 +137,10 @@ def test_ddim_without_noise_is_euler() -> None:
         (DDIM(eta=0.5), EDMTimes()),
         (Heun(gamma=0.2), EDMTimes()),
         (Heun(gamma=0.1), FlowTimes()),
+        (DDPM(), FlowTimes()),
+        (DDPM(), DiscreteTimes()),
+        (DPMSolverPP2M(eta=1.0), EDMTimes()),
+        (DPMSolverPP2M(eta=0.5), FlowTimes()),
     ],
 )
 def test_noise_keeps_the_distribution(solver: Solver, times: Discretization) -> None:
@@ -99,7 +151,7 @@ def test_noise_keeps_the_distribution(solver: Solver, times: Discretization) -> 
     torch.testing.assert_close(drawn[:3], again)
 
 
-@pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(eta=0.0), DDIM(eta=0.7), Heun(gamma=0.3)])
+@pytest.mark.parametrize("solver", ALL, ids=str)
 def test_scaling_the_path_scales_the_picture_on_it(solver: Solver) -> None:
     """(c alpha, c sigma) is the same level for c x."""
     x, fresh = (random.normal(1, torch.arange(5), name, shape=SHAPE).double() for name in ("init", "fresh"))
@@ -107,23 +159,25 @@ def test_scaling_the_path_scales_the_picture_on_it(solver: Solver) -> None:
         Level(torch.full((5,), a, dtype=torch.float64), torch.full((5,), s, dtype=torch.float64))
         for a, s in ((0.3, 0.7), (0.6, 0.4))
     )
-    plain = solver.step(denoise, x, at, to, Condition(), None, lambda _: fresh)[0]
+    plain = solver.step(denoise, x, at, to, Condition(), solver.init(x), lambda _: fresh)[0]
     c = 2.5
     scaled = [Level(c * level.alpha, c * level.sigma) for level in (at, to)]
-    torch.testing.assert_close(solver.step(denoise, c * x, *scaled, Condition(), None, lambda _: fresh)[0], c * plain)
+    torch.testing.assert_close(
+        solver.step(denoise, c * x, *scaled, Condition(), solver.init(x), lambda _: fresh)[0], c * plain
+    )
 
 
-@pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(eta=0.0)])
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(eta=0.0), DPMSolverPP2M(), UniPC()])
 def test_a_deterministic_step_draws_no_noise(solver: Solver) -> None:
     def no_noise(name: str) -> Tensor:
         raise AssertionError(name)
 
     level = Level(torch.full((2,), 0.5), torch.full((2,), 0.5))
     x = torch.ones(2, *SHAPE)
-    torch.testing.assert_close(solver.step(denoise, x, level, level, Condition(), None, no_noise)[0], x)
+    torch.testing.assert_close(solver.step(denoise, x, level, level, Condition(), solver.init(x), no_noise)[0], x)
 
 
-@pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(eta=0.7), Heun(gamma=0.3)])
+@pytest.mark.parametrize("solver", ALL, ids=str)
 def test_samples_at_different_levels_do_not_meet(solver: Solver) -> None:
     """Some land on sigma = 0, where Heun takes no second look, beside others that do not."""
     alpha = torch.tensor([0.0, 0.2, 0.5, 0.9])
@@ -131,18 +185,24 @@ def test_samples_at_different_levels_do_not_meet(solver: Solver) -> None:
     at, to = Level(alpha, 1 - alpha), Level(next_alpha, 1 - next_alpha)
     x = random.normal(1, torch.arange(4), "init", shape=SHAPE)
     fresh: Callable[[str], Tensor] = lambda name: random.normal(1, torch.arange(4), name, shape=SHAPE)  # noqa: E731
-    together = solver.step(denoise, x, at, to, Condition(), None, fresh)[0]
+    together = solver.step(denoise, x, at, to, Condition(), solver.init(x), fresh)[0]
     assert bool(together.isfinite().all())
     for i in range(4):
         one = slice(i, i + 1)
         alone = solver.step(
-            denoise, x[one], at.index(one), to.index(one), Condition(), None, lambda name, one=one: fresh(name)[one]
+            denoise,
+            x[one],
+            at.index(one),
+            to.index(one),
+            Condition(),
+            solver.init(x[one]),
+            lambda name, one=one: fresh(name)[one],
         )[0]
         torch.testing.assert_close(together[one], alone, rtol=1e-6, atol=1e-6)
 
 
 def test_counted_evaluations_are_those_made() -> None:
-    for solver in (Euler(), Heun(), DDIM()):
+    for solver in ALL:
         calls = 0
 
         def counting(x: Tensor, at: Level, cond: Condition) -> Prediction:
@@ -151,9 +211,10 @@ def test_counted_evaluations_are_those_made() -> None:
             return denoise(x, at, cond)
 
         levels, x = FlowTimes().levels(7), torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+        memory = solver.init(x)
         for i in range(7):
             at, to = (Level(levels.alpha[j].expand(2), levels.sigma[j].expand(2)) for j in (i, i + 1))
-            x, _ = solver.step(counting, x, at, to, Condition(), None, lambda name: torch.zeros(2, *SHAPE))
+            x, memory = solver.step(counting, x, at, to, Condition(), memory, lambda name: torch.zeros(2, *SHAPE))
         assert calls == solver.evaluations(7)
 
 
@@ -165,10 +226,12 @@ def test_churn_is_bounded_and_stays_in_its_interval() -> None:
     at, to = Level(torch.ones_like(sigma), sigma), Level(torch.ones_like(sigma), sigma / 2)
     x, fresh = (random.normal(1, torch.arange(3), name, shape=SHAPE).double() for name in ("init", "churn"))
     solver = Heun(gamma=0.3, churn_from=0.1, churn_to=1.0, churn_noise=1.1)
-    stepped = solver.step(denoise, x, at, to, Condition(), None, lambda _: fresh)[0]
+    stepped = solver.step(denoise, x, at, to, Condition(), solver.init(x), lambda _: fresh)[0]
     raised = torch.tensor([0.05, 0.65, 5.0], dtype=torch.float64)
     extra = 1.1 * (raised**2 - sigma**2).sqrt().reshape(-1, 1, 1, 1)
-    calm = Heun().step(denoise, x + extra * fresh, Level(at.alpha, raised), to, Condition(), None, lambda _: fresh)[0]
+    calm = Heun().step(
+        denoise, x + extra * fresh, Level(at.alpha, raised), to, Condition(), solver.init(x), lambda _: fresh
+    )[0]
     torch.testing.assert_close(stepped, calm)
 
 
@@ -177,7 +240,8 @@ def test_pure_noise_is_not_churned() -> None:
     at, to = Level(torch.zeros(4), torch.ones(4)), Level(torch.full((4,), 0.2), torch.full((4,), 0.8))
     x, fresh = (random.normal(1, torch.arange(4), name, shape=SHAPE) for name in ("init", "churn"))
     churned, calm = (
-        solver.step(denoise, x, at, to, Condition(), None, lambda _: fresh)[0] for solver in (Heun(gamma=0.3), Heun())
+        solver.step(denoise, x, at, to, Condition(), solver.init(x), lambda _: fresh)[0]
+        for solver in (Heun(gamma=0.3), Heun())
     )
     assert torch.equal(churned, calm)
 
@@ -198,7 +262,7 @@ def test_diffusers_takes_the_same_steps_over_edm_levels(name: str) -> None:
     mine = theirs = random.normal(3, torch.arange(8), "init", shape=SHAPE) * sigmas[0]
     for i in range(10):
         solver: Solver = Heun() if twice else Euler()
-        mine, _ = solver.step(denoise, mine, level(i), level(i + 1), Condition(), None, torch.zeros)
+        mine, _ = solver.step(denoise, mine, level(i), level(i + 1), Condition(), (), torch.zeros)
     for sigma, t in zip(scheduler.sigmas, scheduler.timesteps, strict=False):
         scheduler.scale_model_input(theirs, t)
         at = Level(torch.ones(8), sigma.expand(8))
@@ -220,7 +284,7 @@ def test_diffusers_takes_the_same_ddim_steps(eta: float) -> None:
         def noise(name: str, step: int = i) -> Tensor:
             return random.normal(3, samples, name, step, shape=SHAPE)
 
-        mine, _ = DDIM(eta).step(denoise, mine, level(i), level(i + 1), Condition(), None, noise)
+        mine, _ = DDIM(eta).step(denoise, mine, level(i), level(i + 1), Condition(), (), noise)
         eps = denoise(theirs, level(i), Condition()).noise(theirs, level(i))
         theirs = scheduler.step(eps, t, theirs, eta=eta, variance_noise=noise("ancestral")).prev_sample
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
@@ -234,7 +298,121 @@ def test_diffusers_takes_the_same_steps_on_the_flow() -> None:
     level = levels_of(8, given.alpha, given.sigma)
     mine = theirs = random.normal(3, torch.arange(8), "init", shape=SHAPE)
     for i, t in enumerate(scheduler.timesteps):
-        mine, _ = Euler().step(denoise, mine, level(i), level(i + 1), Condition(), None, torch.zeros)
+        mine, _ = Euler().step(denoise, mine, level(i), level(i + 1), Condition(), (), torch.zeros)
         guess = denoise(theirs, level(i), Condition())
         theirs = scheduler.step(guess.noise(theirs, level(i)) - guess.x0, t, theirs).prev_sample
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def through(scheduler: Any, x: Tensor, level: Callable[[int], Level]) -> Tensor:
+    """What a multi-step scheduler of diffusers makes of noise; its model says the noise."""
+    for i, t in enumerate(scheduler.timesteps):
+        x = scheduler.step(denoise(x, level(i), Condition()).noise(x, level(i)), t, x).prev_sample
+    return x
+
+
+def levels_by(scheduler: Any) -> tuple[Tensor, Tensor]:
+    """(alpha, sigma) that its sigmas stand for, on the variance-preserving circle."""
+    alpha = 1 / (1 + scheduler.sigmas.square()).sqrt()
+    return alpha, scheduler.sigmas * alpha
+
+
+@pytest.mark.parametrize("steps", [3, 10, 25])
+@pytest.mark.parametrize(
+    ("solver", "name", "options"),
+    [
+        (DPMSolverPP2M(), "DPMSolverMultistepScheduler", {}),
+        (DPMSolverPP2M(), "DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+        (UniPC(), "UniPCMultistepScheduler", {"solver_order": 2, "solver_type": "bh2", "final_sigmas_type": "zero"}),
+    ],
+)
+def test_diffusers_takes_the_same_multi_steps(solver: Solver, name: str, options: dict[str, Any], steps: int) -> None:
+    scheduler = getattr(diffusers, name)(timestep_spacing="trailing", **options)
+    scheduler.set_timesteps(steps)
+    alpha, sigma = levels_by(scheduler)
+    level = levels_of(8, alpha, sigma)
+    mine = start = random.normal(3, torch.arange(8), "init", shape=SHAPE)
+    memory = solver.init(mine)
+    for i in range(steps):
+        mine, memory = solver.step(denoise, mine, level(i), level(i + 1), Condition(), memory, torch.zeros)
+    torch.testing.assert_close(mine, through(scheduler, start, level), rtol=1e-4, atol=1e-4)
+
+
+def test_diffusers_takes_the_same_stochastic_multi_steps() -> None:
+    """With the same fresh noise, which its scheduler takes as an argument."""
+    scheduler = diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", timestep_spacing="trailing")
+    scheduler.set_timesteps(12)
+    level, samples = levels_of(8, *levels_by(scheduler)), torch.arange(8)
+    mine = theirs = random.normal(3, samples, "init", shape=SHAPE)
+    solver = DPMSolverPP2M(eta=1.0)
+    memory = solver.init(mine)
+    for i, t in enumerate(scheduler.timesteps):
+
+        def noise(name: str, step: int = i) -> Tensor:
+            return random.normal(3, samples, name, step, shape=SHAPE)
+
+        mine, memory = solver.step(denoise, mine, level(i), level(i + 1), Condition(), memory, noise)
+        eps = denoise(theirs, level(i), Condition()).noise(theirs, level(i))
+        theirs = scheduler.step(eps, t, theirs, variance_noise=noise("sde")).prev_sample
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variance", ["small", "large", "learned"])
+@pytest.mark.parametrize("steps", [20, 1000])
+def test_diffusers_takes_the_same_ddpm_steps(
+    variance: Literal["small", "large", "learned"], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ancestral steps with either bound or with a variance between them; its noise is drawn by the name it draws by."""
+    types = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}
+    scheduler = diffusers.DDPMScheduler(clip_sample=False, variance_type=types[variance])
+    scheduler.set_timesteps(steps)
+    kept = torch.cat([scheduler.alphas_cumprod[scheduler.timesteps], torch.ones(1)])
+    level, samples = levels_of(4, kept.sqrt(), (1 - kept).sqrt()), torch.arange(4)
+    between = torch.linspace(0, 1, 64).reshape(4, *SHAPE)
+
+    def guess(x: Tensor, at: Level, cond: Condition) -> Prediction:
+        return Prediction(denoise(x, at, cond).x0, between if variance == "learned" else None)
+
+    solver = DDPM("large" if variance == "large" else "small")
+    mine = theirs = random.normal(3, samples, "init", shape=SHAPE)
+    for i, t in enumerate(scheduler.timesteps):
+        fresh = random.normal(3, samples, "ancestral", i, shape=SHAPE)
+        monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, fresh=fresh, **__: fresh)
+        mine, _ = solver.step(guess, mine, level(i), level(i + 1), Condition(), (), lambda _, fresh=fresh: fresh)
+        eps = denoise(theirs, level(i), Condition()).noise(theirs, level(i))
+        told = torch.cat([eps, 2 * between - 1], dim=1) if variance == "learned" else eps
+        theirs = scheduler.step(told, t, theirs).prev_sample
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", [DPMSolverPP2M(), DPMSolverPP2M(eta=1.0), UniPC()], ids=str)
+def test_memories_of_samples_at_different_steps_do_not_meet(solver: Solver) -> None:
+    """One batch of samples that stand at their first, second, third and last step, against each alone."""
+    levels, samples = FlowTimes(shift=2.0).levels(4), torch.arange(4)
+    x = random.normal(1, samples, "init", shape=SHAPE)
+
+    def walk(which: Tensor, first: int, x: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        at, to = (Level(levels.alpha[first + i].expand(len(x)), levels.sigma[first + i].expand(len(x))) for i in (0, 1))
+        fresh: Callable[[str], Tensor] = lambda name: random.normal(1, which, name, first, shape=SHAPE)  # noqa: E731
+        return solver.step(denoise, x, at, to, Condition(), memory, fresh)
+
+    paths = []
+    for i in range(4):
+        one, memory = x[i : i + 1], solver.init(x[i : i + 1])
+        for step in range(i):
+            one, memory = walk(samples[i : i + 1], step, one, memory)
+        paths.append((one, memory))
+    step = torch.arange(4)
+    together, _ = solver.step(
+        denoise,
+        torch.cat([one for one, _ in paths]),
+        Level(levels.alpha[step], levels.sigma[step]),
+        Level(levels.alpha[step + 1], levels.sigma[step + 1]),
+        Condition(),
+        tuple(torch.cat(parts) for parts in zip(*(memory for _, memory in paths), strict=True)),
+        lambda name: random.normal(1, samples, name, step, shape=SHAPE),
+    )
+    assert bool(together.isfinite().all())
+    for i, (one, memory) in enumerate(paths):
+        alone, _ = walk(samples[i : i + 1], i, one, memory)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-5, atol=1e-5)

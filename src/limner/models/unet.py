@@ -14,9 +14,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
+from limner.models.embedding import LevelAndLabel
+from limner.models.layers import zeroed
 
 #: Shortest longer side that an automatic stem leaves.
 _SHORTEST = 12
@@ -34,6 +37,8 @@ class UNetConfig:
         unshuffle: p of the pixel-unshuffle stem; 1 is none, 0 fits it to the pictures, so that the longer side is 12
             to 23 pixels where the network works.
         dropout: probability inside the residual blocks.
+        checkpointing: forget what blocks computed and compute it again for the gradients: less memory, a third more
+            time.
     """
 
     kind: Literal["unet"] = "unet"
@@ -43,6 +48,7 @@ class UNetConfig:
     attention: tuple[int, ...] = ()
     unshuffle: int = 0
     dropout: float = 0.0
+    checkpointing: bool = False
 
     def __post_init__(self) -> None:
         bounds = {"width": (1, 8192), "blocks": (1, 64), "unshuffle": (0, 64), "dropout": (0, 0.99)}
@@ -60,6 +66,11 @@ class UNetConfig:
             return self
         return replace(self, unshuffle=2 ** max(0, math.floor(math.log2(max(size) / _SHORTEST))))
 
+    def build(self, spec: ImageSpec, classes: int, channels: int, *, jumps: bool = False) -> UNet:
+        """The network with fresh weights, for pictures of ``spec``; it gives ``channels`` channels. With ``jumps`` it
+        may be told where a jump leads."""
+        return UNet(self, spec, classes, channels, jumps=jumps)
+
 
 def _parts(channels: int, most: int) -> int:
     """The largest number of equal parts, at most ``most``, that the channels can be cut into."""
@@ -68,28 +79,6 @@ def _parts(channels: int, most: int) -> int:
 
 def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(_parts(channels, min(32, channels // 8)), channels)
-
-
-def _zero(module: nn.Conv2d | nn.Linear) -> nn.Module:
-    nn.init.zeros_(module.weight)
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
-    return module
-
-
-class NoiseFeatures(nn.Module):
-    """Sines and cosines of c_noise (N,) at ``dim / 2`` frequencies from 1/4 to 16 turns a unit, (N, dim), dim even."""
-
-    frequencies: Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        turns = torch.logspace(math.log10(0.25), math.log10(16.0), dim // 2)
-        self.register_buffer("frequencies", 2 * math.pi * turns, persistent=False)
-
-    def forward(self, noise: Tensor) -> Tensor:
-        angle = noise[:, None] * self.frequencies
-        return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
 class Block(nn.Module):
@@ -102,7 +91,7 @@ class Block(nn.Module):
         self.affine = nn.Linear(embedding, 2 * out)
         self.norm1 = _norm(out)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        self.conv1 = _zero(nn.Conv2d(out, out, 3, padding=1))
+        self.conv1 = zeroed(nn.Conv2d(out, out, 3, padding=1))
         self.skip = nn.Conv2d(into, out, 1) if into != out else nn.Identity()
         self.attention = Attention(out) if attention else nn.Identity()
 
@@ -123,7 +112,7 @@ class Attention(nn.Module):
         self.heads = _parts(channels, channels // 64)
         self.norm = _norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = _zero(nn.Conv2d(channels, channels, 1))
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
@@ -134,27 +123,28 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Raw network F(x, c_noise, label): x (N, C, H, W) of any size to the same shape.
+    """Raw network F(x, c_noise, label, c_noise of a jump's end): x (N, C, H, W) of any size to (N, channels, H, W).
 
     Args:
         config: its shape.
         spec: of the pictures (or latents) it sees.
         classes: number of labels; 0 makes it unconditional. Label -1 is the null label.
+        channels: that it gives; as many as it sees by default.
+        jumps: whether it may be told where a jump leads.
     """
 
-    def __init__(self, config: UNetConfig, spec: ImageSpec, classes: int) -> None:
+    def __init__(
+        self, config: UNetConfig, spec: ImageSpec, classes: int, channels: int | None = None, *, jumps: bool = False
+    ) -> None:
         super().__init__()
         config = config.fitted(spec.size)
         p, width = config.unshuffle, config.width
-        channels = [width * m for m in config.multipliers]
+        widths = [width * m for m in config.multipliers]
         embedding = 4 * width
-        self.unshuffle = p
-        self.stride = p * 2 ** (len(channels) - 1)
-        features = width + width % 2  # sines and cosines come in pairs
-        self.noise = NoiseFeatures(features)
-        self.embed_noise = nn.Linear(features, embedding)
-        self.embed_label = nn.Embedding(classes + 1, embedding) if classes else None
-        self.embed = nn.Linear(embedding, embedding)
+        self.unshuffle, self.checkpointing = p, config.checkpointing
+        self.stride = p * 2 ** (len(widths) - 1)
+        # Sines and cosines come in pairs.
+        self.embed = LevelAndLabel(width + width % 2, embedding, classes, jumps=jumps)
 
         def block(into: int, out: int, level: int, attention: bool | None = None) -> Block:
             attend = level in config.attention if attention is None else attention
@@ -163,43 +153,41 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(spec.channels * p * p, width, 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         skips, now = [width], width
-        for level, out in enumerate(channels):
+        for level, out in enumerate(widths):
             for _ in range(config.blocks):
                 self.down.append(block(now, out, level))
                 now = out
                 skips.append(now)
-            if level + 1 < len(channels):
+            if level + 1 < len(widths):
                 self.shrink.append(nn.Conv2d(now, now, 3, stride=2, padding=1))
                 skips.append(now)
-        last = len(channels) - 1
+        last = len(widths) - 1
         self.middle = block(now, now, last, attention=last in config.attention)
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
-        for level in reversed(range(len(channels))):
+        for level in reversed(range(len(widths))):
             for _ in range(config.blocks + 1):
-                self.up.append(block(now + skips.pop(), channels[level], level))
-                now = channels[level]
+                self.up.append(block(now + skips.pop(), widths[level], level))
+                now = widths[level]
             if level:
                 self.grow.append(nn.Conv2d(now, now, 3, padding=1))
         self.norm = _norm(now)
-        self.head = _zero(nn.Conv2d(now, spec.channels * p * p, 3, padding=1))
+        self.head = zeroed(nn.Conv2d(now, (channels or spec.channels) * p * p, 3, padding=1))
         self.blocks = config.blocks
 
-    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, to: Tensor | None = None) -> Tensor:
         height, width = x.shape[2:]
         pad = (-width % self.stride, -height % self.stride)
         if any(pad):
             x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
-        embedding = self._embed(noise, label)
+        embedding = self.embed(noise, label, to)
         h = self._body(F.pixel_unshuffle(x, self.unshuffle), embedding)
         h = F.pixel_shuffle(h, self.unshuffle)
         return h[:, :, :height, :width]
 
-    def _embed(self, noise: Tensor, label: Tensor | None) -> Tensor:
-        embedding: Tensor = self.embed_noise(self.noise(noise))
-        if self.embed_label is not None:
-            index = torch.zeros_like(noise, dtype=torch.int64) if label is None else label + 1
-            embedding = embedding + self.embed_label(index)
-        return F.silu(self.embed(F.silu(embedding)))
+    def _run(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+        again = self.checkpointing and torch.is_grad_enabled()
+        out: Tensor = checkpoint(block, h, embedding, use_reentrant=False) if again else block(h, embedding)
+        return out
 
     def _body(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.stem(x.contiguous(memory_format=torch.channels_last))
@@ -209,13 +197,13 @@ class UNet(nn.Module):
                 h = self.shrink[level - 1](h)
                 skips.append(h)
             for _ in range(self.blocks):
-                h = next(down)(h, embedding)
+                h = self._run(next(down), h, embedding)
                 skips.append(h)
-        h = self.middle(h, embedding)
+        h = self._run(self.middle, h, embedding)
         up = iter(self.up)
         for level in reversed(range(len(self.shrink) + 1)):
             for _ in range(self.blocks + 1):
-                h = next(up)(torch.cat([h, skips.pop()], dim=1), embedding)
+                h = self._run(next(up), torch.cat([h, skips.pop()], dim=1), embedding)
             if level:
                 h = self.grow[len(self.shrink) - level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         out: Tensor = self.head(F.silu(self.norm(h)))

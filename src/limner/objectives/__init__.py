@@ -1,9 +1,11 @@
 """What a model is taught, apart from what it is."""
 
 from limner.objectives.denoising import Denoising, DenoisingConfig
-from limner.objectives.noise_levels import LogitNormal, LogNormal, NoiseLevels
+from limner.objectives.flow_map import FlowMapConfig, FlowMapping
+from limner.objectives.noise_levels import Discrete, LogitNormal, LogNormal, NoiseLevels
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
 from limner.objectives.optimizers import AdamWConfig, MuonConfig, OptimizerConfig, Optimizers
+from limner.objectives.variational import HybridDenoising
 
 __all__ = [
     "AdamWConfig",
@@ -11,6 +13,10 @@ __all__ = [
     "Context",
     "Denoising",
     "DenoisingConfig",
+    "Discrete",
+    "FlowMapConfig",
+    "FlowMapping",
+    "HybridDenoising",
     "LogNormal",
     "LogitNormal",
     "Losses",

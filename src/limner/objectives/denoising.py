@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from limner.contracts import Level
-from limner.models.preconditioning import Preconditioned
-from limner.objectives.noise_levels import LogitNormal, NoiseLevels
+from limner.contracts import Condition, Level, Prediction
+from limner.errors import UserError, within
+from limner.models import Preconditioned, Row
+from limner.objectives.noise_levels import Discrete, LogitNormal, NoiseLevels
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
 from limner.objectives.optimizers import OptimizerConfig, Optimizers
+
+Weighting = Literal["velocity", "edm", "simple", "min-snr", "v"]
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,28 @@ class DenoisingConfig:
     Attributes:
         preconditioning: a row of :data:`limner.models.PRECONDITIONINGS`.
         levels: the noise-level distribution.
-        weighting: "edm" weighs the error of F evenly (for EDM's preconditioning), "velocity" that of noise - x0.
+        weighting: of the error of x0: "edm" weighs the error of F evenly (for EDM's preconditioning), "velocity" that
+            of noise - x0, "simple" that of the noise, "min-snr" the same with the weight at most 5, "v" that of v.
         label_dropout: share of samples whose label is hidden, which classifier-free guidance needs.
+        variance: "learned" teaches the variance of the reverse steps too; levels must be discrete.
+
+    Raises:
+        UserError: settings that exclude each other.
     """
 
-    preconditioning: Literal["flow", "edm", "data"] = "flow"
+    preconditioning: Row = "flow"
     levels: NoiseLevels = LogitNormal()  # noqa: RUF009 - frozen
-    weighting: Literal["velocity", "edm"] = "velocity"
+    weighting: Weighting = "velocity"
     label_dropout: float = 0.05
+    variance: Literal["fixed", "learned"] = "fixed"
+
+    def __post_init__(self) -> None:
+        within("objective.label-dropout", self.label_dropout, 0, 1)
+        schedule = self.levels.schedule if isinstance(self.levels, Discrete) else None
+        if self.variance == "learned" and schedule is None:
+            raise UserError("a learned variance is that of steps between levels; give --objective.levels.kind discrete")
+        if self.preconditioning == "vp" and schedule is not None and schedule.zero_terminal_snr:
+            raise UserError("at zero SNR the noise tells nothing of the picture; give --objective.preconditioning v")
 
 
 def edm_weight(at: Level, sigma_data: float) -> Tensor:
@@ -38,7 +54,7 @@ def edm_weight(at: Level, sigma_data: float) -> Tensor:
 
     Written as 1 / sigma_data² + (alpha / sigma)², which is finite at alpha = 0.
     """
-    return sigma_data**-2 + (at.alpha / at.sigma).square()
+    return sigma_data**-2 + _snr(at)
 
 
 def velocity_weight(at: Level, sigma_data: float) -> Tensor:
@@ -46,7 +62,41 @@ def velocity_weight(at: Level, sigma_data: float) -> Tensor:
     return (at.sigma / (at.alpha + at.sigma)).clamp_min(0.02).square().reciprocal()
 
 
-WEIGHTINGS: dict[str, Callable[[Level, float], Tensor]] = {"edm": edm_weight, "velocity": velocity_weight}
+def simple_weight(at: Level, sigma_data: float) -> Tensor:
+    """|x0 error|² times the ratio of signal to noise is the squared error of the noise (Ho et al. 2020, eq. 14)."""
+    return _snr(at)
+
+
+def min_snr_weight(at: Level, sigma_data: float) -> Tensor:
+    """min(SNR, 5) (Hang et al. 2023, section 3.4)."""
+    return _snr(at).clamp_max(5.0)
+
+
+def v_weight(at: Level, sigma_data: float) -> Tensor:
+    """SNR + 1, the squared error of v (Salimans and Ho 2022, section 4)."""
+    return _snr(at) + 1
+
+
+def _snr(at: Level) -> Tensor:
+    return (at.alpha / at.sigma).square()
+
+
+WEIGHTINGS: dict[Weighting, Callable[[Level, float], Tensor]] = {
+    "edm": edm_weight,
+    "velocity": velocity_weight,
+    "simple": simple_weight,
+    "min-snr": min_snr_weight,
+    "v": v_weight,
+}
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A batch on the way to its loss: its levels, itself with noise (N, C, H, W), and what the network is told."""
+
+    at: Level
+    x: Tensor
+    cond: Condition
 
 
 class Denoising(Objective):
@@ -71,12 +121,17 @@ class Denoising(Objective):
         return [Update("denoise", optimizers=tuple(self.optimizers()), params=("denoiser",), loss=self.loss)]
 
     def loss(self, batch: Batch, context: Context) -> Losses:
+        noised = self.noised(batch, context)
+        return self.weighted(self.denoiser(noised.x, noised.at, noised.cond), noised, batch)
+
+    def noised(self, batch: Batch, context: Context) -> Noised:
         at = self.config.levels(context.spread("level"))
         alpha, sigma = at.like(batch.images)
         noise = context.noise("noise", tuple(batch.images.shape[1:]))
         cond = batch.cond.dropped(context.uniform("drop") < self.config.label_dropout)
-        noisy = torch.addcmul(alpha * batch.images, sigma, noise)
-        prediction = self.denoiser(noisy, at, cond)
+        return Noised(at, (alpha * batch.images).addcmul(sigma, noise), cond)
+
+    def weighted(self, prediction: Prediction, noised: Noised, batch: Batch) -> Losses:
         error = (prediction.x0 - batch.images).square().mean(dim=(1, 2, 3))
-        weighted = (self.weight(at, self.denoiser.sigma_data) * error).mean()
-        return {"loss": weighted, "x0_error": error.detach().mean()}
+        weight = self.weight(noised.at, self.denoiser.sigma_data)
+        return {"loss": (weight * error).mean(), "x0_error": error.detach().mean()}

@@ -1,7 +1,7 @@
 """Noise-level distributions: how training draws levels.
 
-Both are functions of uniforms in (0, 1), so that the draw can be keyed by sample and stratified over a batch.
-ln(sigma / alpha) is normal under either: they differ in the scale that alpha and sigma are written in.
+All are functions of uniforms in (0, 1), so that the draw can be keyed by sample and stratified over a batch.
+ln(sigma / alpha) is normal under the first two: they differ in the scale that alpha and sigma are written in.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from limner.contracts import Level
+from limner.noise_schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -41,4 +42,29 @@ class LogitNormal:
         return Level(1 - t, t)
 
 
-NoiseLevels = LogNormal | LogitNormal
+@dataclass(frozen=True)
+class Discrete:
+    """Each level of a noise schedule as often as any other (Ho et al. 2020, algorithm 1)."""
+
+    kind: Literal["discrete"] = "discrete"
+    schedule: NoiseSchedule = NoiseSchedule()  # noqa: RUF009 - frozen
+
+    def __call__(self, u: Tensor) -> Level:
+        return self._at(self.numbers(u) + 1, u)
+
+    def numbers(self, u: Tensor) -> Tensor:
+        """(N,) int64 from 0."""
+        return (u * self.schedule.steps).long().clamp_max(self.schedule.steps - 1)
+
+    def before(self, u: Tensor) -> Level:
+        """The next less noisy level to each, for the first the picture itself."""
+        return self._at(self.numbers(u), u)
+
+    def _at(self, which: Tensor, u: Tensor) -> Level:
+        levels = self.schedule.levels()
+        alpha = torch.cat([torch.ones_like(levels.alpha[:1]), levels.alpha])
+        sigma = torch.cat([torch.zeros_like(levels.sigma[:1]), levels.sigma])
+        return Level(alpha.to(u.device, u.dtype)[which], sigma.to(u.device, u.dtype)[which])
+
+
+NoiseLevels = LogNormal | LogitNormal | Discrete

@@ -9,7 +9,11 @@ from typing import Any
 from limner.config import from_json
 from limner.data import DataConfig
 from limner.errors import UserError, nearest
+from limner.recipes.consistency import consistency
+from limner.recipes.ddpm import ddpm
+from limner.recipes.dit import dit
 from limner.recipes.edm import edm
+from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sizes import SIZES, Size, size_for
@@ -17,16 +21,39 @@ from limner.training.config import Budget
 from limner.training.run import RunResult, start
 from limner.training.run import resume as _resume
 
-RECIPES: dict[str, Callable[[Size], RefineRecipe]] = {"flow": flow, "edm": edm}
+AnyRecipe = RefineRecipe | FlowMapRecipe
+RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
+    "flow": flow,
+    "edm": edm,
+    "ddpm": ddpm,
+    "dit": dit,
+    "consistency": consistency,
+}
 #: The budget of those who name none.
 DEFAULT_MINUTES = 5.0
 #: Where runs go that are given no name.
 RUNS = Path("runs")
 
-__all__ = ["RECIPES", "SIZES", "RefineRecipe", "Size", "edm", "flow", "recipe", "resume", "size_for", "train"]
+__all__ = [
+    "RECIPES",
+    "SIZES",
+    "AnyRecipe",
+    "FlowMapRecipe",
+    "RefineRecipe",
+    "Size",
+    "consistency",
+    "ddpm",
+    "dit",
+    "edm",
+    "flow",
+    "recipe",
+    "resume",
+    "size_for",
+    "train",
+]
 
 
-def recipe(name: str, size: str = "small") -> RefineRecipe:
+def recipe(name: str, size: str = "small") -> AnyRecipe:
     """The settings of a recipe.
 
     Raises:
@@ -41,7 +68,7 @@ def recipe(name: str, size: str = "small") -> RefineRecipe:
 
 
 def train(
-    chosen: RefineRecipe | str,
+    chosen: AnyRecipe | str,
     data: DataConfig | str,
     *,
     out: Path | str | None = None,
@@ -75,10 +102,10 @@ def resume(folder: Path | str, *, cache: Path | None = None, show: bool = True) 
     return _resume(Path(folder), _read, cache=cache, show=show)
 
 
-def _read(name: str, plain: Any) -> RefineRecipe:
+def _read(name: str, plain: Any) -> AnyRecipe:
     if name not in RECIPES:
         raise UserError(f"the run has the recipe '{name}', which this limner does not know{nearest(name, RECIPES)}")
-    return from_json(RefineRecipe, plain, "recipe.json")
+    return from_json(type(RECIPES[name]("tiny")), plain, "recipe.json")
 
 
 def _fresh(name: str, source: str) -> Path:

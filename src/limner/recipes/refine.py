@@ -9,8 +9,8 @@ import tyro
 
 from limner.contracts import DataStats, ImageSpec, SampleConfig
 from limner.data import Augment
-from limner.models import UNetConfig
-from limner.objectives import Denoising, DenoisingConfig, OptimizerConfig
+from limner.models import NetConfig, Preconditioned
+from limner.objectives import Denoising, DenoisingConfig, Discrete, HybridDenoising, OptimizerConfig
 from limner.sampling import evaluations
 from limner.training.config import TrainingConfig, WatchConfig
 from limner.training.job import Lesson
@@ -35,7 +35,7 @@ class RefineRecipe:
     """
 
     recipe: Annotated[str, tyro.conf.Suppress]
-    net: UNetConfig
+    net: NetConfig
     objective: DenoisingConfig
     optimizer: OptimizerConfig
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -48,14 +48,29 @@ class RefineRecipe:
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         guidable = bool(labels) and self.objective.label_dropout > 0
         sampling = self.sampling if guidable else replace(self.sampling, guidance=1.0)
+        if isinstance(self.objective.levels, Discrete):  # what is drawn begins where training ended
+            schedule = self.objective.levels.schedule
+            sampling = replace(sampling, noise_schedule=schedule.name, zero_terminal_snr=schedule.zero_terminal_snr)
         config = DenoiserConfig(
-            self.net.fitted(spec.size), self.objective.preconditioning, stats, spec, labels, sampling
+            self.net.fitted(spec.size),
+            self.objective.preconditioning,
+            stats,
+            spec,
+            labels,
+            sampling,
+            variance=self.objective.variance == "learned",
         )
         net = config.denoiser()
         return Lesson(
-            objective=Denoising(net, self.objective, self.optimizer),
+            objective=self._objective(net),
             network="denoiser",
             model=config.model(net),
             config=config,
             evaluations=evaluations(sampling),
         )
+
+    def _objective(self, net: Preconditioned) -> Denoising:
+        levels = self.objective.levels
+        if self.objective.variance == "learned" and isinstance(levels, Discrete):
+            return HybridDenoising(net, self.objective, levels, self.optimizer)
+        return Denoising(net, self.objective, self.optimizer)

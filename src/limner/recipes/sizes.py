@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from limner.models import UNetConfig
+from limner.models import DiTConfig, UNetConfig
 
 Size = Literal["tiny", "small", "base", "large"]
 SIZES: tuple[Size, ...] = get_args(Size)
@@ -14,6 +14,13 @@ UNETS: dict[Size, UNetConfig] = {
     "small": UNetConfig(width=32, multipliers=(1, 2)),
     "base": UNetConfig(width=64, multipliers=(1, 2, 2), blocks=2, attention=(2,)),
     "large": UNetConfig(width=128, multipliers=(2, 2, 2), blocks=4, attention=(1,), unshuffle=1, dropout=0.1),
+}
+
+DITS: dict[Size, DiTConfig] = {
+    "tiny": DiTConfig(width=96, depth=4, heads=3),
+    "small": DiTConfig(width=192, depth=6, heads=3),
+    "base": DiTConfig(width=384, depth=12, heads=6),
+    "large": DiTConfig(width=768, depth=12, heads=12, dropout=0.1),
 }
 
 #: Up to so many minutes on two cores a size is taken. Measured on 28x28 digits at one minute (docs/report-card.md), a

@@ -1,24 +1,37 @@
 """How pictures are drawn from a model: discretizations, solvers, guidance, and the loop over them."""
 
-from limner.sampling.discretization import DISCRETIZATIONS, EDMTimes, FlowTimes
+from limner.sampling.discretization import DISCRETIZATIONS, DiscreteTimes, EDMTimes, FlowTimes
 from limner.sampling.draw import Trajectories, advance, begin, evaluations, labels_for, resolve, sample, to_uint8
-from limner.sampling.guidance import classifier_free
-from limner.sampling.solvers import DDIM, SOLVERS, Euler, Heun
+from limner.sampling.guidance import Guided, autoguidance, classifier_free
+from limner.sampling.inversion import invert
+from limner.sampling.likelihood import log_likelihood
+from limner.sampling.multistep import DPMSolverPP2M, UniPC
+from limner.sampling.one_step import DDIM, DDPM, Euler, Heun, Jump
+from limner.sampling.solvers import SOLVERS
 
 __all__ = [
     "DDIM",
+    "DDPM",
     "DISCRETIZATIONS",
     "SOLVERS",
+    "DPMSolverPP2M",
+    "DiscreteTimes",
     "EDMTimes",
     "Euler",
     "FlowTimes",
+    "Guided",
     "Heun",
+    "Jump",
     "Trajectories",
+    "UniPC",
     "advance",
+    "autoguidance",
     "begin",
     "classifier_free",
     "evaluations",
+    "invert",
     "labels_for",
+    "log_likelihood",
     "resolve",
     "sample",
     "to_uint8",

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
-from limner.contracts import Level
+from limner.contracts import Level, SampleConfig
+from limner.errors import UserError, nearest
+from limner.noise_schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -48,5 +51,65 @@ class EDMTimes:
         return Level(torch.ones(steps + 1), sigma.float())
 
 
-Discretization = FlowTimes | EDMTimes
-DISCRETIZATIONS: dict[str, Callable[[], Discretization]] = {"flow": FlowTimes, "edm": EDMTimes}
+def _leading(steps: int, levels: int) -> Tensor:
+    return torch.arange(steps, dtype=torch.float64).flip(0) * (levels // steps)
+
+
+def _linspace(steps: int, levels: int) -> Tensor:
+    return torch.linspace(levels - 1, 0, steps, dtype=torch.float64).round()
+
+
+def _trailing(steps: int, levels: int) -> Tensor:
+    return (torch.arange(steps, 0, -1, dtype=torch.float64) * (levels / steps)).round() - 1
+
+
+SPACINGS: dict[str, Callable[[int, int], Tensor]] = {"leading": _leading, "linspace": _linspace, "trailing": _trailing}
+"""(steps, levels) to the numbers of the levels visited, the noisiest first (Lin et al. 2023, table 2). Only "leading"
+leaves the noisiest out, and then begins with noise that was never trained on."""
+
+
+@dataclass(frozen=True)
+class DiscreteTimes:
+    """Levels of a noise schedule, evenly spaced by number, then the picture.
+
+    Raises:
+        UserError: an unknown spacing.
+    """
+
+    kind: Literal["discrete"] = "discrete"
+    schedule: NoiseSchedule = NoiseSchedule()  # noqa: RUF009 - frozen
+    spacing: str = "trailing"
+
+    def __post_init__(self) -> None:
+        if self.spacing not in SPACINGS:
+            raise UserError(f"spacing '{self.spacing}' is unknown{nearest(self.spacing, SPACINGS)}")
+
+    def levels(self, steps: int) -> Level:
+        """As for the others.
+
+        Raises:
+            UserError: more steps than the schedule has levels.
+        """
+        if steps > self.schedule.steps:
+            raise UserError(f"{steps} steps are more than the {self.schedule.steps} levels of the noise schedule")
+        every = self.schedule.levels()
+        which = SPACINGS[self.spacing](steps, self.schedule.steps).long()
+        one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        alpha, sigma = torch.cat([every.alpha[which], one]), torch.cat([every.sigma[which], zero])
+        return Level(alpha.float(), sigma.float())
+
+
+Discretization = FlowTimes | EDMTimes | DiscreteTimes
+
+
+def _discrete(config: SampleConfig) -> Discretization:
+    return DiscreteTimes(
+        schedule=NoiseSchedule(config.noise_schedule, config.zero_terminal_snr), spacing=config.spacing
+    )
+
+
+DISCRETIZATIONS: dict[str, Callable[[SampleConfig], Discretization]] = {
+    "flow": lambda config: FlowTimes(shift=config.shift),
+    "edm": lambda config: EDMTimes(sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho),
+    "discrete": _discrete,
+}

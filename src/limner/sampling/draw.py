@@ -12,9 +12,10 @@ from torch import Tensor
 from limner import random
 from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
 from limner.errors import UserError, nearest, within
-from limner.sampling.discretization import DISCRETIZATIONS, Discretization, EDMTimes, FlowTimes
-from limner.sampling.guidance import classifier_free
-from limner.sampling.solvers import SOLVERS, Denoise, Solver
+from limner.sampling.discretization import DISCRETIZATIONS
+from limner.sampling.guidance import autoguidance, classifier_free
+from limner.sampling.solver import Denoise, Memory, Solver
+from limner.sampling.solvers import SOLVERS
 
 
 @dataclass
@@ -26,14 +27,14 @@ class Trajectories:
         samples: (N,) int64, their global indices, which key their noise.
         schedule: of (N, S + 1) tensors; a shorter schedule is padded with its end.
         step: (N,) int64, steps taken so far.
-        memory: the solver's.
+        memory: the solver's, of (N, ...) tensors.
     """
 
     x: Tensor
     samples: Tensor
     schedule: Level
     step: Tensor
-    memory: Tensor | None = None
+    memory: Memory = ()
 
     def level(self, ahead: int = 0) -> Level:
         column = (self.step + ahead)[:, None]
@@ -89,19 +90,15 @@ def checked(config: SampleConfig) -> SampleConfig:
     return config
 
 
-def resolve(model: Model, config: SampleConfig | None, **changes: object) -> SampleConfig:
+def resolve(model: Model, config: SampleConfig | None, guide: Model | None = None, **changes: object) -> SampleConfig:
     """The model's defaults, or ``config``, with the changes that are not None; checked."""
     known = {name: value for name, value in changes.items() if value is not None}
     resolved = checked(replace(config or model.defaults, **known))  # type: ignore[arg-type]
-    if resolved.guidance != 1 and not model.labels:
+    if guide is not None and (guide.spec, guide.labels) != (model.spec, model.labels):
+        raise UserError("the model that guides must draw pictures of the same kind and classes")
+    if resolved.guidance != 1 and not model.labels and guide is None:
         raise UserError("guidance steers towards a class, and this model was trained without labels; leave it out")
     return resolved
-
-
-def discretization(config: SampleConfig) -> Discretization:
-    if config.discretization == "edm":
-        return EDMTimes(sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho)
-    return FlowTimes(shift=config.shift)
 
 
 def evaluations(config: SampleConfig) -> int:
@@ -110,7 +107,7 @@ def evaluations(config: SampleConfig) -> int:
     once: int = solver.evaluations(config.steps)
     if config.guidance == 1:
         return once
-    at = discretization(config).levels(config.steps)
+    at = DISCRETIZATIONS[config.discretization](config).levels(config.steps)
     times = (at.sigma / (at.alpha + at.sigma))[:-1].tolist()
     guided = sum(config.guidance_from <= time <= config.guidance_to for time in times)
     share: float = guided / len(times)
@@ -126,12 +123,14 @@ def draw(
     seed: int,
     batch: int,
     precision: torch.dtype = torch.float32,
+    guide: Model | None = None,
 ) -> Iterator[Tensor]:
     """Yields (B, C, H, W) float32 in [-1, 1], batch by batch, for the samples of the given global indices."""
     spec = model.codec.latent_spec(model.spec)
     solver = SOLVERS[config.solver](config)
-    denoise = classifier_free(model.net, config.guidance, config.guidance_from, config.guidance_to)
-    schedule = discretization(config).levels(config.steps)
+    between = (config.guidance, config.guidance_from, config.guidance_to)
+    denoise = classifier_free(model.net, *between) if guide is None else autoguidance(model.net, guide.net, *between)
+    schedule = DISCRETIZATIONS[config.discretization](config).levels(config.steps)
     for first in range(0, len(samples), batch):
         part = slice(first, first + batch)
         these = cond.index(part)
@@ -188,6 +187,7 @@ def sample(
     solver: str | None = None,
     guidance: float | None = None,
     config: SampleConfig | None = None,
+    guide: Model | None = None,
     batch: int = 128,
     on_progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
@@ -201,6 +201,7 @@ def sample(
         seed: 64 bits.
         steps, solver, guidance: override the model's defaults.
         config: replaces the model's defaults as a whole.
+        guide: a worse model of the same pictures, away from which guidance then steers (autoguidance).
         batch: samples drawn together; only memory and speed depend on it.
         on_progress: called with the number of pictures done.
 
@@ -208,7 +209,7 @@ def sample(
         UserError: a setting that the model or limner does not know.
     """
     within("n", n, 1, 10_000_000)
-    resolved = resolve(model, config, steps=steps, solver=solver, guidance=guidance)
+    resolved = resolve(model, config, guide, steps=steps, solver=solver, guidance=guidance)
     device = next(model.net.parameters()).device
     cond = labels_for(model, n, label).to(device)
     out = np.empty((n, *model.spec.size, model.spec.channels), np.uint8)
@@ -216,7 +217,7 @@ def sample(
     was_training = model.net.training
     model.net.eval()
     try:
-        for images in draw(model, cond, torch.arange(n, device=device), resolved, seed=seed, batch=batch):
+        for images in draw(model, cond, torch.arange(n, device=device), resolved, seed=seed, batch=batch, guide=guide):
             out[done : done + len(images)] = to_uint8(images)
             done += len(images)
             if on_progress:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limner.contracts import Condition, Level, Prediction
-from limner.sampling.solvers import Denoise
+from limner.contracts import Condition, Denoiser, Level, Prediction, SampleConfig
+from limner.sampling.solver import Denoise
+
+
+def _noisy_between(at: Level, lowest: float, highest: float) -> Tensor:
+    """Which samples stand in the interval, by number."""
+    time = at.sigma / (at.alpha + at.sigma)
+    return ((time >= lowest) & (time <= highest)).nonzero().flatten()
 
 
 def classifier_free(denoise: Denoise, weight: float, lowest: float = 0.0, highest: float = 1.0) -> Denoise:
@@ -21,8 +27,7 @@ def classifier_free(denoise: Denoise, weight: float, lowest: float = 0.0, highes
         return denoise
 
     def guided(x: Tensor, at: Level, cond: Condition) -> Prediction:
-        time = at.sigma / (at.alpha + at.sigma)
-        on = ((time >= lowest) & (time <= highest)).nonzero().flatten()
+        on = _noisy_between(at, lowest, highest)
         if not len(on):
             return denoise(x, at, cond)
         # One call for both halves: samples that need no guidance are not evaluated twice.
@@ -38,3 +43,43 @@ def classifier_free(denoise: Denoise, weight: float, lowest: float = 0.0, highes
         return Prediction(out)
 
     return guided
+
+
+def autoguidance(denoise: Denoise, worse: Denoise, weight: float, lowest: float = 0.0, highest: float = 1.0) -> Denoise:
+    """worse + weight (denoise - worse) (Karras et al. 2024, *Guiding a diffusion model with a bad version of itself*).
+
+    Both see the condition, so it needs no labels, and what it takes away is what the worse model gets wrong, not what
+    the classes differ in.
+
+    Args:
+        denoise: the model.
+        worse: a smaller or less trained one of the same pictures.
+        weight: 1 is off and returns ``denoise`` itself.
+        lowest, highest: as for :func:`classifier_free`.
+    """
+    if weight == 1:
+        return denoise
+
+    def guided(x: Tensor, at: Level, cond: Condition) -> Prediction:
+        good = denoise(x, at, cond)
+        on = _noisy_between(at, lowest, highest)
+        if not len(on):
+            return good
+        bad = worse(x[on], at.index(on), cond.index(on)).x0
+        out = good.x0.clone()
+        out[on] = bad + weight * (good.x0[on] - bad)
+        return Prediction(out, good.variance)
+
+    return guided
+
+
+class Guided(Denoiser):
+    """A denoiser with the guidance that its samples are drawn with, as one denoiser: a teacher."""
+
+    def __init__(self, net: Denoiser, config: SampleConfig) -> None:
+        super().__init__()
+        self.net = net
+        self._denoise = classifier_free(net, config.guidance, config.guidance_from, config.guidance_to)
+
+    def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
+        return self._denoise(x, at, cond)

@@ -17,10 +17,10 @@ from limner.config import from_json, read_json, to_json
 from limner.contracts import DataStats, ImageSpec, Model, SampleConfig
 from limner.errors import UserError
 from limner.files import write_json, write_text
-from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
+from limner.models import PRECONDITIONINGS, NetConfig, Preconditioned, PreconditionedFlowMap, Row
 from limner.tensors import fill, load_tensors, save_tensors
 
-VERSION = 2
+VERSION = 3
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
 
 
@@ -35,21 +35,27 @@ class DenoiserConfig:
         spec: of the pictures.
         labels: names of the classes, () for none.
         sampling: how samples are drawn by default.
+        variance: whether the reverse step's variance is learned too.
+        jumps: whether it is a flow map.
     """
 
-    net: UNetConfig
-    preconditioning: Literal["flow", "edm", "data"]
+    net: NetConfig
+    preconditioning: Row
     stats: DataStats
     spec: ImageSpec
     labels: tuple[str, ...]
     sampling: SampleConfig
+    variance: bool = False
+    jumps: bool = False
     kind: Literal["denoiser"] = "denoiser"
     version: int = VERSION
 
     def denoiser(self) -> Preconditioned:
         """The network with fresh weights, drawn from the default generator, in channels_last memory."""
-        raw = UNet(self.net, self.spec, len(self.labels))
-        net = Preconditioned(raw, PRECONDITIONINGS[self.preconditioning], self.stats.std, self.stats.mean)
+        channels = self.spec.channels * (2 if self.variance else 1)
+        raw = self.net.build(self.spec, len(self.labels), channels, jumps=self.jumps)
+        kind = PreconditionedFlowMap if self.jumps else Preconditioned
+        net = kind(raw, PRECONDITIONINGS[self.preconditioning], self.stats.std, self.stats.mean)
         channels_last: Preconditioned = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return channels_last
 
@@ -64,8 +70,8 @@ def save_snapshot(folder: Path, config: DenoiserConfig, net: nn.Module, card: st
     write_json(folder / CONFIG, to_json(config))
 
 
-def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
-    """A model from a run or a snapshot folder, ready for ``sample``.
+def read_snapshot(source: str | Path) -> tuple[DenoiserConfig, Preconditioned]:
+    """What a run or a snapshot folder holds: all settings, and the network with its weights.
 
     Raises:
         UserError: there is no snapshot, or it is damaged, cut off or of another version.
@@ -75,10 +81,20 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     if isinstance(plain, dict) and plain.get("version") != VERSION:
         raise UserError(f"{folder / CONFIG} has version {plain.get('version')}; this limner reads version {VERSION}")
     config = from_json(DenoiserConfig, plain, str(folder / CONFIG))
-    model = config.model(config.denoiser())
-    fill(model.net, load_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
-    model.net.to(device).requires_grad_(False).eval()
-    return model
+    net = config.denoiser()
+    fill(net, load_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
+    return config, net
+
+
+def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
+    """A model from a run or a snapshot folder, ready for ``sample``.
+
+    Raises:
+        UserError: as for :func:`read_snapshot`.
+    """
+    config, net = read_snapshot(source)
+    net.to(device).requires_grad_(False).eval()
+    return config.model(net)
 
 
 def _snapshot_folder(path: Path) -> Path:

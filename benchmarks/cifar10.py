@@ -1,0 +1,147 @@
+"""CIFAR-10 in 30 minutes: limner's defaults beside the tuned peer of the diffusers library, by one judge in one run.
+
+    LIMNER_MIRROR=DIR python benchmarks/cifar10.py --minutes 30
+
+10,000 pictures of the training set, class-conditional. limner is run as a user runs it, ``limner train RECIPE --data
+cifar10 --minutes M``; the peer (``peers.py``) has a network of equal FLOPs and as many minutes. Judged are --samples of
+each over ResNet-56's features. What is in --out is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import tyro
+
+import limner
+from limner.contracts import Condition, Level
+from limner.data import Dataset
+from limner.data.cache import cache_root
+from limner.files import write_json
+from limner.metrics import evaluate
+from limner.recipes import Size, recipe
+from limner.training.costs import counted
+from limner.training.grids import grid, save_png
+
+EXTRACTOR = "resnet-cifar"
+METRICS = ("fd", "precision", "recall", "coverage", "originality")
+#: Seeds of the judged pictures, and of those that a peer's guidance is chosen by.
+DRAWN, CHOSEN, CHOSEN_BY = 20_000, 30_000, 1_000
+PICTURES = 50
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to do.
+
+    Attributes:
+        minutes: the budget.
+        seeds: of limner's trainings.
+        peer: whether the peer is trained too.
+        recipe: of limner.
+        size: of limner's network; auto is what a user gets.
+        samples: judged.
+        out: where finished cells, runs and the peer's network are kept.
+    """
+
+    minutes: float = 30.0
+    seeds: tuple[int, ...] = (1,)
+    peer: bool = True
+    recipe: str = "flow"
+    size: Size | str = "auto"
+    samples: int = 5_000
+    out: Path = Path("build/cifar10")
+
+
+Cell = dict[str, Any]
+
+
+@lru_cache(maxsize=1)
+def pictures() -> Dataset:
+    return limner.open_dataset("cifar10", progress=False)
+
+
+def judged(drawn: npt.NDArray[np.uint8], picture: Path) -> Cell:
+    save_png(grid(drawn[:PICTURES], columns=10), picture)
+    extractor = limner.load_extractor(EXTRACTOR)
+    report = evaluate(drawn, pictures(), extractor=extractor, metrics=METRICS, cache=cache_root(None) / "measures")
+    return {name: report.value(name) for name in METRICS} | {"picture": str(picture)}
+
+
+def ours(args: Args, seed: int) -> Cell:
+    run = args.out / f"{args.recipe}-{args.size}-{args.minutes:g}min-{seed}"
+    command = [sys.executable, "-m", "limner.cli", "train", args.recipe, "--data", "cifar10", "--out", str(run),
+               "--minutes", str(args.minutes), "--seed", str(seed), "--size", args.size, "--json"]  # fmt: skip
+    begun = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True)
+    wall = time.monotonic() - begun
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    told = json.loads(done.stdout)
+    drawn = limner.sample(limner.load(run), args.samples, seed=DRAWN)
+    about = {"images": told["images"], "wall": wall - told["seconds"]["judging"]}
+    return about | judged(drawn, run.with_suffix(".png"))
+
+
+def flops(args: Args) -> float:
+    """Of one forward pass of limner's network."""
+    data = pictures()
+    size = limner.recipes.size_for(args.minutes) if args.size == "auto" else args.size
+    net = recipe(args.recipe, size).lesson(data.spec, data.labels, data.stats).model.net
+    one = torch.ones(1)
+    return counted(lambda: net(torch.zeros(1, *data.spec.shape), Level(one, one), Condition(torch.zeros(1).long())))
+
+
+def tuned(args: Args, seed: int) -> Cell:
+    import peers
+
+    data, kind = pictures(), peers.Kind(channels=3, side=32)
+    assert data.label is not None
+    kept = args.out / f"tuned-{args.minutes:g}min-{seed}.safetensors"
+    if not kept.exists():
+        peers.tuned(np.asarray(data.images), data.label, args.minutes, seed, flops(args), kind=kind).save(kept)
+    trained = peers.Trained.of(kept, peers.tuned_net(flops(args), kind=kind))
+    draws = peers.tuned_draws(trained.net, kind=kind)
+    tried = {g: judged(draw(CHOSEN_BY, CHOSEN), kept.with_suffix(f".{g:g}.png"))["fd"] for g, draw in draws.items()}
+    best = min(tried, key=lambda g: tried[g])
+    about = asdict(trained.training) | {"guidance": best, "tried": {f"{g:g}": fd for g, fd in tried.items()}}
+    return (
+        about | {"wall": trained.training.seconds} | judged(draws[best](args.samples, DRAWN), kept.with_suffix(".png"))
+    )
+
+
+def main(args: Args) -> None:
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "cells.json"
+    cells: dict[str, Cell] = json.loads(path.read_text()) if path.exists() else {}
+
+    def keep(name: str, make: Callable[[], Cell]) -> None:
+        if name not in cells:
+            cells[name] = make()
+            write_json(path, cells)
+            print(name, json.dumps(cells[name]), file=sys.stderr, flush=True)
+
+    for seed in args.seeds:
+        keep(f"{args.recipe} {args.size} {args.minutes:g} min seed {seed}", lambda seed=seed: ours(args, seed))  # type: ignore[misc]
+    if args.peer:
+        keep(f"tuned {args.minutes:g} min seed 1", lambda: tuned(args, 1))
+    print(f"| what | images seen | wall s | {' | '.join(METRICS)} |")
+    print("|---" * (3 + len(METRICS)) + "|")
+    for name, cell in cells.items():
+        scores = " | ".join(f"{cell[metric]:.3f}" for metric in METRICS)
+        print(f"| {name} | {cell['images']:,} | {cell['wall']:.0f} | {scores} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

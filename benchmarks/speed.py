@@ -1,0 +1,271 @@
+"""Training and sampling beside diffusers at equal counted FLOPs and precision, and against the arithmetic alone.
+
+    python benchmarks/speed.py --net dit --data cifar10 --rounds 10
+
+Sides, each a process of its own, taking turns of a few seconds:
+
+- ``train``: limner's Trainer, as ``training_speed.py`` has it, and ``train-peer``, a plain loop as diffusers' scripts
+  have it around the library's network of the same kind, whose counted FLOPs are the same to 5 %;
+- ``draw``: ``limner.sample`` by DDIM without guidance, and ``draw-peer``, the library's DDIM scheduler and network;
+- ``train-alone``, ``draw-alone``: the matrix products and convolutions of limner's network alone, operands ready
+  (``products.py``): the share of their speed that training and sampling reach.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+import tyro
+from torch import Tensor, nn
+
+import products
+from limner import open_dataset, random
+from limner.contracts import Condition, Level, SampleConfig
+from limner.data import Dataset
+from limner.recipes import Size, recipe
+from limner.sampling import sample
+from limner.training.costs import counted
+from training_speed import Training, Turns, ours, plain, profile, take_turns
+
+NETS = {"unet": "flow", "dit": "dit"}
+#: Of one picture.
+STEPS = 10
+#: Pictures drawn together.
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to do.
+
+    Attributes:
+        net: which of limner's networks.
+        data: the pictures.
+        size: of the recipe.
+        seconds: of a turn.
+        rounds: turns of each side.
+        profile: also print where training's time goes.
+        side: only work on this side, for the parent process.
+    """
+
+    net: Literal["unet", "dit"] = "unet"
+    data: str = "cifar10"
+    size: Size = "tiny"
+    seconds: float = 5.0
+    rounds: int = 10
+    profile: bool = False
+    side: str = ""
+
+
+def our_model(args: Args, dataset: Dataset) -> Any:
+    with random.scoped(0, "init"):
+        return recipe(NETS[args.net], args.size).lesson(dataset.spec, dataset.labels, dataset.stats).model
+
+
+def inputs(dataset: Dataset, n: int) -> tuple[Tensor, Level, Condition]:
+    t = torch.linspace(0.05, 0.95, n)
+    return torch.randn(n, *dataset.spec.shape), Level(1 - t, t), Condition(torch.arange(n) % len(dataset.labels))
+
+
+def unshuffle_of(args: Args, dataset: Dataset) -> int:
+    """What the U-Net folds; the peer gets folded pixels too."""
+    net = our_model(args, dataset).net.net
+    return int(net.unshuffle) if args.net == "unet" else 1
+
+
+@lru_cache
+def peer(args: Args) -> tuple[nn.Module, float]:
+    """The library's network with FLOPs nearest to limner's, and its FLOPs."""
+    dataset = open_dataset(args.data, progress=False)
+    target = counted(lambda: our_model(args, dataset).net(*inputs(dataset, 1)))
+    p = unshuffle_of(args, dataset)
+    channels, side = dataset.spec.channels * p * p, dataset.spec.size[0] // p
+    make = _unets(channels, side) if args.net == "unet" else _dits(args, dataset)
+    best: tuple[float, nn.Module, float] | None = None
+    for module in make:
+        flops = counted(
+            lambda module=module: module(torch.zeros(1, channels, side, side), torch.zeros(1), torch.zeros(1).long())
+        )  # type: ignore[misc]
+        off = abs(flops / target - 1)
+        if best is None or off < best[0]:
+            best = off, module, flops
+        if flops > 1.2 * target:
+            break
+    assert best is not None
+    if best[0] > 0.05:
+        raise SystemExit(f"the peer nearest in FLOPs is {best[0]:.0%} off")
+    return best[1], best[2]
+
+
+class Peer(nn.Module):
+    """The library's network as a function of (x, t in 0 … 1000, label)."""
+
+    def __init__(self, net: nn.Module, label: str) -> None:
+        super().__init__()
+        self.net = net
+        self.label = label
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        out: Tensor = self.net(x, timestep=t, **{self.label: label}).sample
+        return out
+
+
+def _unets(channels: int, side: int) -> Any:
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    for width in range(8, 257, 8):
+        net = UNet2DModel(
+            sample_size=side,
+            in_channels=channels,
+            out_channels=channels,
+            layers_per_block=1,
+            block_out_channels=(width, 2 * width),
+            down_block_types=("DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "UpBlock2D"),
+            norm_num_groups=8,
+            num_class_embeds=11,
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+        yield Peer(net, "class_labels")
+
+
+def _dits(args: Args, dataset: Dataset) -> Any:
+    from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+
+    own = cast(Any, recipe("dit", args.size).net).fitted(dataset.spec.size)
+    for head in range(8, 257, 4):
+        net = DiTTransformer2DModel(
+            num_attention_heads=own.heads,
+            attention_head_dim=head,
+            in_channels=dataset.spec.channels,
+            out_channels=dataset.spec.channels,
+            num_layers=own.depth,
+            sample_size=dataset.spec.size[0],
+            patch_size=own.patch,
+            num_embeds_ada_norm=11,
+        )
+        yield Peer(net, "class_labels")
+
+
+def train_peer(args: Args, dataset: Dataset) -> Training:
+    module, _ = peer(args)
+    batch = recipe(NETS[args.net], args.size).training.batch
+    return plain(lambda x, t, label: module(x, t * 1000, label), module, dataset, batch, unshuffle_of(args, dataset))
+
+
+def draw_ours(args: Args, dataset: Dataset) -> Training:
+    model = our_model(args, dataset)
+    config = SampleConfig(steps=STEPS, solver="ddim")
+    return repeated(lambda: sample(model, BATCH, config=config, batch=BATCH), BATCH)
+
+
+def draw_peer(args: Args, dataset: Dataset) -> Training:
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    module, _ = peer(args)
+    p = unshuffle_of(args, dataset)
+    shape = (dataset.spec.channels * p * p, dataset.spec.size[0] // p, dataset.spec.size[1] // p)
+    scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=False)
+    label = torch.arange(BATCH) % 10
+
+    @torch.no_grad()
+    def draw() -> None:
+        scheduler.set_timesteps(STEPS)
+        x = torch.randn(BATCH, *shape)
+        if args.net == "unet":
+            x = x.contiguous(memory_format=torch.channels_last)
+        for t in scheduler.timesteps:
+            x = scheduler.step(module(x, t.expand(BATCH), label), t, x, return_dict=False)[0]
+        x = nn.functional.pixel_shuffle(x, p)
+        ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+    module.eval()
+    return repeated(draw, BATCH)
+
+
+def repeated(work: Callable[[], object], images: int) -> Training:
+    def go(seconds: float) -> float:
+        begun, done = time.monotonic(), 0
+        while time.monotonic() - begun < seconds:
+            work()
+            done += images
+        return done / (time.monotonic() - begun)
+
+    return go
+
+
+def alone(args: Args, dataset: Dataset, *, training: bool) -> Training:
+    """Images/s of the products and convolutions of one step of training, or of sampling."""
+    net = our_model(args, dataset).net
+    batch = recipe(NETS[args.net], args.size).training.batch if training else BATCH
+    given = inputs(dataset, batch)
+
+    def train() -> None:
+        net(*given).x0.square().mean().backward()
+
+    @torch.no_grad()
+    def draw() -> None:
+        net(*given)
+
+    def go(seconds: float) -> float:
+        begun, best = time.monotonic(), float("inf")
+        while time.monotonic() - begun < seconds:
+            best = min(best, products.seconds_alone(train if training else draw))
+        return batch / best / (1 if training else STEPS)
+
+    return go
+
+
+def side(args: Args, dataset: Dataset, folder: Path) -> Training:
+    sides: dict[str, Callable[[], Training]] = {
+        "train": lambda: ours(dataset, args.size, folder, NETS[args.net]),
+        "train-peer": lambda: train_peer(args, dataset),
+        "train-alone": lambda: alone(args, dataset, training=True),
+        "draw": lambda: draw_ours(args, dataset),
+        "draw-peer": lambda: draw_peer(args, dataset),
+        "draw-alone": lambda: alone(args, dataset, training=False),
+    }
+    return sides[args.side]()
+
+
+SIDES = ("train", "train-peer", "train-alone", "draw", "draw-peer", "draw-alone")
+
+
+def main(args: Args) -> None:
+    dataset = open_dataset(args.data, progress=False)
+    if args.side or args.profile:
+        with tempfile.TemporaryDirectory() as folder:
+            go = side(replace(args, side=args.side or "train"), dataset, Path(folder))
+            if args.profile:
+                go(3)
+                profile(go)
+            else:
+                take_turns(go)
+        return
+    options = ("--net", args.net, "--data", args.data, "--size", args.size)
+    sides = {name: Turns(__file__, "--side", name, *options) for name in SIDES}
+    for one in sides.values():
+        one.take(2)
+    told = [{name: one.take(args.seconds)["rate"] for name, one in sides.items()} for _ in range(args.rounds)]
+    for one in sides.values():
+        one.process.communicate()
+    flops = counted(lambda: our_model(args, dataset).net(*inputs(dataset, 1)))
+    print(f"{args.net} {args.size}, {args.data}: {flops / 1e6:.1f} MFLOPs, the peer {peer(args)[1] / 1e6:.1f}\n")
+    print("| what | images/s | the peer's | ratio (median) | share of the arithmetic alone (median) |")
+    print("|---|---|---|---|---|")
+    for what in ("train", "draw"):
+        rates = {name: statistics.median(turn[f"{what}{name}"] for turn in told) for name in ("", "-peer")}
+        ratio = statistics.median(turn[what] / turn[f"{what}-peer"] for turn in told)
+        share = statistics.median(turn[what] / turn[f"{what}-alone"] for turn in told)
+        print(f"| {what} | {rates['']:.0f} | {rates['-peer']:.0f} | {ratio:.2f} | {share:.0%} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

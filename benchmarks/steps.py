@@ -1,0 +1,120 @@
+"""Quality against evaluations of the network: every solver on trained runs, from 1 to 64 evaluations a picture.
+
+    python benchmarks/steps.py --data mnist --extractor lenet --runs flow=runs/a few=runs/b --solvers euler heun jump
+
+The same seeds and labels for all, the runs' own guidance and discretization. Fréchet distances against the whole data
+set; what is in the JSON already is not drawn again. The plot has one line a run and solver.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import tyro
+
+from limner import load, load_extractor, open_dataset
+from limner.contracts import FlowMap, Model, SampleConfig
+from limner.data.cache import cache_root
+from limner.errors import UserError
+from limner.files import write_json
+from limner.metrics import evaluate
+from limner.sampling import SOLVERS, evaluations, sample
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to do.
+
+    Attributes:
+        runs: NAME=RUN, one or more.
+        data: the pictures that the runs were trained on.
+        extractor: what looks at the pictures.
+        solvers: of which those that a run can take are measured.
+        evaluations: of the network, a picture; a solver that needs two a step takes as many steps as they allow.
+        count: pictures of each cell.
+        seed: of all.
+        out: where the figures are kept.
+        plot: where they are drawn.
+    """
+
+    runs: tuple[str, ...]
+    data: str = "mnist"
+    extractor: str = "lenet"
+    solvers: tuple[str, ...] = tuple(SOLVERS)
+    evaluations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    count: int = 2_000
+    seed: int = 0
+    out: Path = Path("build/steps.json")
+    plot: Path = Path("build/steps.png")
+
+
+def fitting(model: Model, solver: str, allowed: int) -> SampleConfig | None:
+    """The run's own settings with the most steps of the solver that cost no more evaluations, without guidance."""
+    if (solver == "jump") != isinstance(model.net, FlowMap):
+        return None
+    config = replace(model.defaults, solver=solver, guidance=1.0)
+    steps = [n for n in range(1, allowed + 1) if evaluations(replace(config, steps=n)) <= allowed]
+    return replace(config, steps=max(steps), guidance=model.defaults.guidance) if steps else None
+
+
+def main(args: Args) -> None:
+    cells: dict[str, dict[str, float]] = json.loads(args.out.read_text()) if args.out.exists() else {}
+    real = open_dataset(args.data)
+    extractor = load_extractor(args.extractor, shape=real.images.shape[1:])
+    for name, folder in (one.split("=", 1) for one in args.runs):
+        model = load(folder)
+        for solver in args.solvers:
+            for allowed in args.evaluations:
+                config = fitting(model, solver, allowed)
+                key = f"{args.data}/{name}/{solver}/{allowed}"
+                if config is None or key in cells:
+                    continue
+                begun = time.monotonic()
+                try:
+                    drawn = sample(model, args.count, seed=args.seed, config=config)
+                except UserError as error:
+                    print(f"{key}: {error}", flush=True)
+                    continue
+                spent = time.monotonic() - begun
+                report = evaluate(
+                    drawn, real, extractor=extractor, metrics=("fd", "recall"), cache=cache_root(None) / "measures"
+                )
+                cells[key] = {
+                    "fd": report.value("fd"),
+                    "recall": report.value("recall"),
+                    "steps": config.steps,
+                    "pictures_per_second": args.count / spent,
+                }
+                write_json(args.out, cells)
+                print(f"{key}: {json.dumps(cells[key])}", flush=True)
+    plot(args, cells)
+
+
+def plot(args: Args, cells: dict[str, dict[str, float]]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for key, cell in cells.items():
+        data, name, solver, allowed = key.split("/")
+        if data == args.data:
+            lines.setdefault(f"{name}, {solver}", []).append((int(allowed), cell["fd"]))
+    for label, points in sorted(lines.items()):
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=3, label=label)
+    axes.set(xscale="log", yscale="log", xlabel="evaluations of the network a picture")
+    axes.set_ylabel(f"Fréchet distance, {args.extractor}, {args.count:,} pictures of {args.data}")
+    axes.set_xticks(args.evaluations, labels=[str(n) for n in args.evaluations])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    args.plot.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.plot, dpi=150)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main(tyro.cli(Args))

@@ -1,0 +1,173 @@
+"""The diffusion transformer: patches as tokens, the level and the label through adaptive norms that begin at zero.
+
+After Peebles and Xie 2023 (adaLN-Zero) with the parts that later work settled on: rotary positions over rows and
+columns (Su et al. 2021), RMS norms, also of queries and keys, and SwiGLU (Shazeer 2020), as in JiT (Li and He 2025),
+which says the clean picture itself (the preconditioning "data") and so needs no codec in front of large patches.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from limner.contracts import ImageSpec
+from limner.errors import UserError, within
+from limner.models.embedding import LevelAndLabel
+from limner.models.layers import to_multiple, zeroed
+
+#: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
+_LONGEST = 12
+#: Of the rotary angles, by position in tokens.
+_BASE = 100.0
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Shape of a diffusion transformer.
+
+    Attributes:
+        width: of a token; a multiple of 4 x heads.
+        depth: blocks.
+        heads: of attention.
+        patch: pixels along a token's side; 0 fits it to the pictures, so that the longer side has 7 to 12 tokens.
+        dropout: probability after attention and after the two-layer network.
+        checkpointing: forget what blocks computed and compute it again for the gradients: less memory, a third more
+            time.
+    """
+
+    kind: Literal["dit"] = "dit"
+    width: int = 192
+    depth: int = 6
+    heads: int = 3
+    patch: int = 0
+    dropout: float = 0.0
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        bounds = {"width": (4, 16384), "depth": (1, 256), "heads": (1, 256), "patch": (0, 64), "dropout": (0, 0.99)}
+        for name, (lowest, highest) in bounds.items():
+            within(f"net.{name}", getattr(self, name), lowest, highest)
+        if self.width % (4 * self.heads):
+            raise UserError(f"net.width is {self.width}; with {self.heads} heads give a multiple of {4 * self.heads}")
+
+    def fitted(self, size: tuple[int, int]) -> DiTConfig:
+        """With nothing left to be fitted to pictures of this (height, width)."""
+        if self.patch:
+            return self
+        return replace(self, patch=2 ** max(0, math.ceil(math.log2(max(size) / _LONGEST))))
+
+    def build(self, spec: ImageSpec, classes: int, channels: int, *, jumps: bool = False) -> DiT:
+        """The network with fresh weights, for pictures of ``spec``; it gives ``channels`` channels. With ``jumps`` it
+        may be told where a jump leads."""
+        return DiT(self, spec, classes, channels, jumps=jumps)
+
+
+class RMSNorm(nn.Module):
+    """x / root mean square over the last dimension (Zhang and Sennrich 2019); the scale is the caller's, or learned."""
+
+    def __init__(self, dim: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim)) if dim else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Faster than F.rms_norm on a processor, which there has no kernel of its own.
+        normed = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+        return normed if self.weight is None else normed * self.weight
+
+
+def rotary(height: int, width: int, dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (height * width, dim / 2) of the angles by which pairs of a head's dimensions turn: the first
+    half of them by the row of a token, the others by its column. ``dim`` is a multiple of 4."""
+    turns = _BASE ** -(torch.arange(dim // 4, device=device, dtype=torch.float32) / (dim // 4))
+    rows, columns = (torch.arange(n, device=device, dtype=torch.float32)[:, None] * turns for n in (height, width))
+    shape = (height, width, dim // 4)
+    angle = torch.cat([rows[:, None].expand(shape), columns[None].expand(shape)], dim=-1).flatten(0, 1)
+    return angle.cos(), angle.sin()
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (..., L, D) with the pairs (i, i + D / 2) of each token turned by its angles."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Block(nn.Module):
+    """Attention and SwiGLU, each between an adaptive norm and an adaptive gate that begins closed."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        hidden = to_multiple(width * 8 / 3, 16)
+        self.heads = heads
+        self.norm = RMSNorm()
+        self.modulation = zeroed(nn.Linear(width, 6 * width))
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.norm_q, self.norm_k = RMSNorm(width // heads), RMSNorm(width // heads)
+        self.out = nn.Linear(width, width)
+        self.into = nn.Linear(width, 2 * hidden)
+        self.back = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        scale, shift, gate, scale2, shift2, gate2 = self.modulation(embedding)[:, None].chunk(6, dim=-1)
+        x = torch.addcmul(x, gate, self._attention(torch.addcmul(shift, self.norm(x), scale + 1), cos, sin))
+        a, b = self.into(torch.addcmul(shift2, self.norm(x), scale2 + 1)).chunk(2, dim=-1)
+        return torch.addcmul(x, gate2, self.dropout(self.back(F.silu(a) * b)))
+
+    def _attention(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        n, length, width = x.shape
+        q, k, v = self.qkv(x).reshape(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = turned(self.norm_q(q), cos, sin), turned(self.norm_k(k), cos, sin)
+        a = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+        out: Tensor = self.dropout(self.out(a.transpose(1, 2).reshape(n, length, width)))
+        return out
+
+
+class DiT(nn.Module):
+    """Raw network F(x, c_noise, label, c_noise of a jump's end): x (N, C, H, W) of any size to (N, channels, H, W).
+
+    Args:
+        config: its shape.
+        spec: of the pictures (or latents) it sees.
+        classes: number of labels; 0 makes it unconditional. Label -1 is the null label.
+        channels: that it gives.
+        jumps: whether it may be told where a jump leads.
+    """
+
+    def __init__(self, config: DiTConfig, spec: ImageSpec, classes: int, channels: int, *, jumps: bool = False) -> None:
+        super().__init__()
+        config = config.fitted(spec.size)
+        width, pixels = config.width, config.patch**2
+        self.patch, self.head_dim = config.patch, width // config.heads
+        self.checkpointing = config.checkpointing
+        self.embed = LevelAndLabel(width, width, classes, jumps=jumps)
+        self.stem = nn.Linear(spec.channels * pixels, width)
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.depth))
+        self.norm = RMSNorm()
+        self.modulation = zeroed(nn.Linear(width, 2 * width))
+        self.head = zeroed(nn.Linear(width, channels * pixels))
+
+    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, to: Tensor | None = None) -> Tensor:
+        height, width = x.shape[2:]
+        pad = (-width % self.patch, -height % self.patch)
+        if any(pad):
+            x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
+        patches = F.pixel_unshuffle(x, self.patch)
+        rows, columns = patches.shape[2:]
+        embedding = self.embed(noise, label, to)
+        cos, sin = rotary(rows, columns, self.head_dim, x.device)
+        h = self.stem(patches.flatten(2).transpose(1, 2))
+        for block in self.blocks:
+            if self.checkpointing and torch.is_grad_enabled():
+                h = checkpoint(block, h, embedding, cos, sin, use_reentrant=False)
+            else:
+                h = block(h, embedding, cos, sin)
+        scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)
+        h = self.head(torch.addcmul(shift, self.norm(h), scale + 1))
+        h = F.pixel_shuffle(h.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
+        return h[:, :, :height, :width]

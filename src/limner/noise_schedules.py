@@ -1,0 +1,104 @@
+"""Noise schedules: the levels that a discrete diffusion is trained at, and what lies between two levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from limner.contracts import Level
+from limner.errors import UserError, nearest
+
+#: Steps of every published discrete diffusion.
+STEPS = 1000
+
+
+def _linear(steps: int) -> Tensor:
+    """1e-4 to 0.02 (Ho et al. 2020, section 4), scaled for another number of steps."""
+    scale = 1000 / steps
+    return torch.linspace(scale * 1e-4, scale * 0.02, steps, dtype=torch.float64)
+
+
+def _scaled_linear(steps: int) -> Tensor:
+    """Even in the root of beta, 0.00085 to 0.012 (Rombach et al. 2022, as their code has it)."""
+    return torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64).square()
+
+
+def _cosine(steps: int) -> Tensor:
+    """Nichol and Dhariwal 2021, equation 17, with s = 0.008 and beta at most 0.999."""
+    turn = (torch.arange(steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * math.pi / 2
+    kept = turn.cos().square()
+    return (1 - kept[1:] / kept[:-1]).clamp_max(0.999)
+
+
+BETAS: dict[str, Callable[[int], Tensor]] = {"linear": _linear, "scaled-linear": _scaled_linear, "cosine": _cosine}
+"""Variances of the forward steps, (steps,) float64, by name."""
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """A discrete, variance-preserving diffusion: alpha² = the product of 1 - beta, alpha² + sigma² = 1.
+
+    Attributes:
+        name: of :data:`BETAS`.
+        zero_terminal_snr: move the last level to alpha = 0 (Lin et al. 2023, algorithm 1), so that training sees what
+            sampling begins with. A network that says the noise cannot be taught there: it needs v, the flow or x0.
+        steps: T.
+
+    Raises:
+        UserError: an unknown name.
+    """
+
+    name: str = "linear"
+    zero_terminal_snr: bool = False
+    steps: int = STEPS
+
+    def __post_init__(self) -> None:
+        if self.name not in BETAS:
+            raise UserError(f"noise schedule '{self.name}' is unknown{nearest(self.name, BETAS)}")
+
+    def levels(self) -> Level:
+        """(steps,) float64; the first is the least noisy."""
+        return _levels(self)
+
+
+@lru_cache(maxsize=16)
+def _levels(schedule: NoiseSchedule) -> Level:
+    alpha = (1 - BETAS[schedule.name](schedule.steps)).cumprod(0).sqrt()
+    if schedule.zero_terminal_snr:
+        alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    return Level(alpha, (1 - alpha.square()).sqrt())
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(x_to | x_at, x0) = N(x x_at + x0 x0, variance), as coefficients (N,).
+
+    Attributes:
+        x, x0: of the mean.
+        small: the variance, beta tilde.
+        large: beta, that of the forward step, the largest variance a reverse step may sensibly have.
+    """
+
+    x: Tensor
+    x0: Tensor
+    small: Tensor
+    large: Tensor
+
+
+def posterior(at: Level, to: Level) -> Posterior:
+    """What is known of x at ``to`` from x at the noisier ``at`` and the picture (Kingma et al. 2021, appendix A.2; with
+    alpha² + sigma² = 1 equations 6 and 7 of Ho et al. 2020). Needs sigma > 0 at ``at``, alpha > 0 at ``to``."""
+    forward = at.alpha / to.alpha
+    large = (at.sigma.square() - (forward * to.sigma).square()).clamp_min(0)
+    share = large / at.sigma.square()
+    return Posterior(
+        x=forward * to.sigma.square() / at.sigma.square(),
+        x0=to.alpha * share,
+        small=to.sigma.square() * share,
+        large=large,
+    )

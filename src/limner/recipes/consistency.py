@@ -1,0 +1,19 @@
+"""Recipe ``consistency``: pictures in two jumps, from a teacher's paths or from the pictures alone."""
+
+from __future__ import annotations
+
+from limner.contracts import SampleConfig
+from limner.objectives import FlowMapConfig, MuonConfig
+from limner.recipes.few_steps import FlowMapRecipe
+from limner.recipes.sizes import UNETS, Size
+
+
+def consistency(size: Size = "small") -> FlowMapRecipe:
+    """Consistency trajectories between the ends of one, two and four jumps; ``--teacher RUN`` distils a denoiser."""
+    return FlowMapRecipe(
+        recipe="consistency",
+        net=UNETS[size],
+        objective=FlowMapConfig(),
+        optimizer=MuonConfig(),
+        sampling=SampleConfig(steps=2, solver="jump", shift=1.5),
+    )
