@@ -2,15 +2,17 @@
 
 from limner.metrics.evaluate import evaluate
 from limner.metrics.frechet import Moments, frechet_distance, merged
+from limner.metrics.inception_score import InceptionScore, inception_score
 from limner.metrics.kid import KernelDistance, kernel_distance, mmd
 from limner.metrics.manifold import Manifold, Overlap, overlap
-from limner.metrics.measures import METRICS
+from limner.metrics.measures import METRICS, check_metrics, default_for
 from limner.metrics.originality import Copies, find_copies
 from limner.metrics.report import Receipt, Report, Row, Score
 
 __all__ = [
     "METRICS",
     "Copies",
+    "InceptionScore",
     "KernelDistance",
     "Manifold",
     "Moments",
@@ -19,9 +21,12 @@ __all__ = [
     "Report",
     "Row",
     "Score",
+    "check_metrics",
+    "default_for",
     "evaluate",
     "find_copies",
     "frechet_distance",
+    "inception_score",
     "kernel_distance",
     "merged",
     "mmd",
