@@ -7,10 +7,12 @@ from limner.metrics.kid import KernelDistance, kernel_distance, mmd
 from limner.metrics.manifold import Manifold, Overlap, overlap
 from limner.metrics.measures import METRICS, check_metrics, default_for
 from limner.metrics.originality import Copies, find_copies
+from limner.metrics.per_class import ClassReport, per_class
 from limner.metrics.report import Receipt, Report, Row, Score
 
 __all__ = [
     "METRICS",
+    "ClassReport",
     "Copies",
     "InceptionScore",
     "KernelDistance",
@@ -31,4 +33,5 @@ __all__ = [
     "merged",
     "mmd",
     "overlap",
+    "per_class",
 ]

@@ -18,7 +18,9 @@ BETTER: dict[str, str] = {
     "coverage": "higher",
     "originality": "lower",
     "inception_score": "higher",
+    "label_accuracy": "higher",
 }
+BETTER |= {f"class_{metric}": way for metric, way in BETTER.items()}
 
 
 @dataclass(frozen=True)
