@@ -7,6 +7,7 @@ from limner.metrics.kid import KernelDistance, kernel_distance, mmd
 from limner.metrics.manifold import Manifold, Overlap, overlap
 from limner.metrics.measures import METRICS, check_metrics, default_for
 from limner.metrics.originality import Copies, find_copies
+from limner.metrics.panel import better, disagreements, remarks
 from limner.metrics.per_class import ClassReport, per_class
 from limner.metrics.report import Receipt, Report, Row, Score
 
@@ -23,8 +24,10 @@ __all__ = [
     "Report",
     "Row",
     "Score",
+    "better",
     "check_metrics",
     "default_for",
+    "disagreements",
     "evaluate",
     "find_copies",
     "frechet_distance",
@@ -34,4 +37,5 @@ __all__ = [
     "mmd",
     "overlap",
     "per_class",
+    "remarks",
 ]

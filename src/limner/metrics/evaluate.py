@@ -17,6 +17,7 @@ from limner.metrics.distances import Points
 from limner.metrics.frechet import merged
 from limner.metrics.intervals import GROUPS
 from limner.metrics.measures import METRICS, check_metrics, default_for
+from limner.metrics.panel import remarks
 from limner.metrics.report import Report, Score
 from limner.metrics.sides import Comparison, Eye, HasImages, Pictures, Side
 from limner.metrics.store import Store
@@ -117,6 +118,7 @@ def evaluate(
         baseline=known,
         copies=comparison.copies if needs.pixels else None,
         looked_at=tuple(chosen[_copy_choice(len(chosen), seed)].tolist()) if needs.pixels else (),
+        remarks=remarks({score.metric: score for score in scores}, known),
         notes=_notes(eye.extractor, samples),
     )
 

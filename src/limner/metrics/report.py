@@ -90,6 +90,7 @@ class Report:
         baseline: what real held-out pictures score, by metric ("fd"); the near-copy share always has one.
         copies: the nearest training picture of each sample that was looked at, if originality was asked for.
         looked_at: indices of those samples among the pictures given.
+        remarks: sentences where the measures contradict each other (:mod:`limner.metrics.panel`).
         notes: other sentences that a reader should see beside the scores.
     """
 
@@ -97,6 +98,7 @@ class Report:
     baseline: dict[str, Score] = field(default_factory=dict)
     copies: Copies | None = field(default=None, compare=False)
     looked_at: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def value(self, metric: str) -> float:
@@ -119,6 +121,7 @@ class Report:
         out: dict[str, Any] = {
             "scores": {name: dataclasses.asdict(score) for name, score in self.scores.items()},
             "baseline": {metric: dataclasses.asdict(score) for metric, score in self.baseline.items()},
+            "remarks": list(self.remarks),
             "notes": list(self.notes),
         }
         if self.copies is not None:
