@@ -5,6 +5,7 @@ that it saved or by a name on its hub. Weights are safetensors; no code from the
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def _opened(extractor: str, kind: str, source: str, device: torch.device) -> Any
                 where, output_loading_info=True, use_safetensors=True, local_files_only=local
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        said = " ".join(str(error).split())[:200]
+        said = re.split(r"(?<=\.)\s", " ".join(str(error).split()))[0][:300]  # its first sentence
         raise UserError(f"extractor '{extractor}' cannot load {source}: {said or type(error).__name__}") from error
     for what, keys in (
         ("lacks", info["missing_keys"]),
@@ -116,13 +117,15 @@ def _transformers(extractor: str) -> Any:
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
     """No bars and no remarks while a model is loaded: what matters of them becomes an error here."""
-    log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log, net = transformers.utils.logging, logging.getLogger("huggingface_hub")
+    level, net_level, bars = log.get_verbosity(), net.level, log.is_progress_bar_enabled()
     log.set_verbosity_error()
+    net.setLevel(logging.ERROR)
     log.disable_progress_bar()
     try:
         yield
     finally:
         log.set_verbosity(level)
+        net.setLevel(net_level)
         if bars:
             log.enable_progress_bar()
