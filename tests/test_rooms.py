@@ -18,8 +18,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models", "codecs", "data"),
     ("objectives", "sampling", "metrics"),
     ("training",),
-    ("recipes",),
-    ("commands", "demo", "cli"),
+    ("recipes", "comparison"),
+    ("commands", "judging", "demo", "cli"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: The glyph reader judges what ``data`` draws; single files on the ground floor build on each other.

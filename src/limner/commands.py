@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from limner.contracts import ImageSpec, Mode, Model
-from limner.data import DataConfig, open_dataset
-from limner.data.cache import cache_root
-from limner.errors import UserError, nearest
-from limner.features import load_extractor
-from limner.metrics import METRICS, Report
-from limner.metrics import evaluate as judge
+from limner.contracts import ImageSpec, Model
+from limner.data import DataConfig
+from limner.errors import UserError
 from limner.models import UNet, UNetConfig
 from limner.recipes import RECIPES, SIZES, RefineRecipe
 from limner.recipes import resume as resume_run
@@ -27,10 +22,8 @@ from limner.sampling import sample as draw
 from limner.training.costs import counted
 from limner.training.grids import grid, save_png
 from limner.training.run import RunResult
-from limner.training.snapshot import CONFIG, load
+from limner.training.snapshot import load
 
-#: Samples drawn to judge a model that the user gives no number for.
-_JUDGED = 2_000
 #: Most pictures in one grid file.
 _GRID = 4_096
 
@@ -92,7 +85,7 @@ def _trained(result: RunResult) -> Outcome:
     lines = [
         f"{result.images:,} images in {sum(spent.values()):.0f} s "
         f"({', '.join(f'{name} {value:.0f} s' for name, value in spent.items())})",
-        *_table(result.measures),
+        *measure_lines(result.measures),
         f"draw more:  limner sample {result.folder} -n 64 --out grid.png",
         f"report:     {result.report}",
     ]
@@ -106,7 +99,7 @@ def _trained(result: RunResult) -> Outcome:
     return Outcome(tuple(lines), values)
 
 
-def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
+def measure_lines(rows: dict[str, dict[str, Any]]) -> list[str]:
     width = max(map(len, rows), default=0)
     arrows = {"lower": "lower is better", "higher": "higher is better"}
     out = []
@@ -136,7 +129,7 @@ def sample(
     if out.suffix and n > _GRID:
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
     images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance)
-    names = _class_names(loaded, n, label)
+    names = class_names(loaded, n, label)
     if out.suffix:
         save_png(grid(images), out)
         files = [str(out)]
@@ -146,7 +139,7 @@ def sample(
     return Outcome((f"{n:,} pictures: {what}",), {"files": files, "n": n, "seed": seed, "labels": names})
 
 
-def _class_names(model: Model, n: int, label: str | None) -> list[str]:
+def class_names(model: Model, n: int, label: str | None) -> list[str]:
     if not model.labels:
         return []
     if label is None:
@@ -178,51 +171,3 @@ def _safe(name: str) -> str:
     if name and all(c.islower() or c.isdigit() or c in "-_" for c in name) and name.isascii():
         return name
     return "".join(c if c.isascii() and (c.islower() or c.isdigit() or c in "-_") else f"%{ord(c):x}" for c in name)
-
-
-def evaluate(
-    images: str,
-    reference: DataConfig,
-    metrics: tuple[str, ...],
-    extractor: str,
-    n: int | None,
-    seed: int,
-    baseline: bool,
-) -> Outcome:
-    """Judge a model's samples, or a set of pictures, against real ones."""
-    if not reference.source:
-        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
-    for name in metrics:  # before minutes of drawing
-        if name not in METRICS:
-            raise UserError(f"unknown metric '{name}'{nearest(name, METRICS)}")
-    real = open_dataset(reference)
-    height, width, channels = real.images.shape[1:]
-    seen_by = load_extractor(extractor, shape=(height, width, channels))
-    if _is_model(Path(images)):
-        pictures = draw(load(images), n or _JUDGED, seed=seed)
-    else:
-        given = open_dataset(
-            dataclasses.replace(reference, source=images, size=real.spec.size, mode=cast(Mode, real.spec.mode))
-        )
-        pictures = given.images
-    report = judge(
-        pictures,
-        real,
-        extractor=seen_by,
-        metrics=metrics or tuple(METRICS),
-        n=n,
-        seed=seed,
-        baseline=baseline,
-        cache=cache_root(None) / "measures",
-        progress=True,
-    )
-    return Outcome((*_report_lines(report), *report.notes), report.to_dict())
-
-
-def _is_model(path: Path) -> bool:
-    return (path / CONFIG).is_file() or (path / "snapshot" / CONFIG).is_file() or (path / "recipe.json").is_file()
-
-
-def _report_lines(report: Report) -> list[str]:
-    rows = {row.name: {k: v for k, v in dataclasses.asdict(row).items() if k != "name"} for row in report.rows()}
-    return [*_table(rows), *(f"  {name}: {row['receipt']}" for name, row in rows.items())]
