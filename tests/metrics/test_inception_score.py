@@ -113,3 +113,13 @@ def test_real_digits_score_nearly_ten_over_lenet_and_sorted_ones_the_same() -> N
     assert by_class.value("inception_score") == pytest.approx(score.value, abs=0.05)
     threes = evaluate(digits[labels == 3], digits[:500], extractor=extractor, metrics=metrics)
     assert threes.value("inception_score") < 1.3
+
+
+@pytest.mark.skipif(not MIRROR, reason="LIMNER_MIRROR names no folder with real weights")
+@pytest.mark.parametrize("name", ["resnet-cifar", "squeezenet"])
+def test_other_classifiers_give_scores_under_their_own_names(name: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    report = evaluate(images, images, extractor=load_extractor(name), metrics=("inception_score",))
+    (score,) = report.scores.values()
+    assert score.name == f"is_{name}_20"
+    assert 1 <= score.low <= score.value <= score.high
