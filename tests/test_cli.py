@@ -65,6 +65,11 @@ MISTAKES = [
     (["evaluate", "RUN", "--reference", "BARS", "--metrics", "fdd"], "did you mean 'fd'"),
     (["evaluate", "RUN", "--reference", "BARS", "--extractor", "wavelet"], "did you mean 'wavelets'"),
     (["evaluate", "RUN"], "--reference"),
+    (["evaluate", "RUN", "--reference", "BARS", "--metrics", "inception_score"], "names classes"),
+    (["evaluate", "RUN", "--reference", "BARS", "--extractor", "nowhere:see"], "no module 'nowhere'"),
+    (["compare", "RUN", "--reference", "BARS"], "two runs at least"),
+    (["compare", "RUN", "BARS"], "--reference"),
+    (["compare", "RUN", "BARS", "--reference", "BARS", "--out", "FILE"], "FILE is a file"),
 ]
 
 
@@ -120,13 +125,25 @@ def test_a_run_is_judged(run: Path, bars: Path, capsys: pytest.CaptureFixture[st
     assert same["fd_wavelets_96"]["value"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_run_is_judged_within_its_classes(run: Path, bars: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["evaluate", str(run), "--reference", str(bars), "-n", "60", "--metrics", "fd", "--per-class"]
+    main([*args, "--json"])
+    found = json.loads(capsys.readouterr().out)["per_class"]
+    assert list(found["classes"]) == ["0", "1"]
+    assert sorted(found["means"]) == ["class_coverage_wavelets_60_k5", "class_fd_wavelets_60"]
+    main(args)
+    told = capsys.readouterr().out
+    assert "within classes:" in told
+    assert "fd_wavelets_30" in told
+
+
 @pytest.mark.parametrize("args", [[], ["--help"], ["--version"], ["recipes"]], ids=" ".join)
 def test_what_tells_about_itself(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(args)
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("command", ["recipes", "train", "sample", "evaluate", "demo"])
+@pytest.mark.parametrize("command", ["recipes", "train", "sample", "evaluate", "compare", "demo"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -13,13 +13,13 @@ import limner
 
 SOURCE = Path(limner.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("allocator", "errors", "files", "config", "tensors", "contracts", "noise_schedules", "random"),
+    ("allocator", "downloads", "errors", "files", "config", "tensors", "contracts", "noise_schedules", "random"),
     ("features",),
     ("models", "codecs", "data"),
     ("objectives", "sampling", "metrics"),
     ("training",),
-    ("recipes",),
-    ("commands", "demo", "cli"),
+    ("recipes", "comparison"),
+    ("commands", "judging", "demo", "cli"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: The glyph reader judges what ``data`` draws; single files on the ground floor build on each other.
@@ -101,7 +101,7 @@ def test_what_only_tests_and_benchmarks_have_is_never_imported() -> None:
 
 def test_what_is_slow_to_import_waits_until_it_is_used() -> None:
     """Outside of the command line, which cannot do without its parser."""
-    slow = {"matplotlib", "tensorboard", "rich", "pydantic"}
+    slow = {"matplotlib", "tensorboard", "rich", "pydantic", "transformers"}
     for path in FILES:
         for line, name in at_import(path):
             assert name.split(".")[0] not in slow, f"{path.relative_to(SOURCE)}:{line} imports {name} at once"

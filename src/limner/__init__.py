@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limner.comparison import compare
     from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
     from limner.data import DataConfig, Dataset, open_dataset
     from limner.errors import UserError
@@ -35,6 +36,7 @@ _HOMES = {
     "Model": "limner.contracts",
     "SampleConfig": "limner.contracts",
     "UserError": "limner.errors",
+    "compare": "limner.comparison",
     "evaluate": "limner.metrics",
     "load": "limner.training.snapshot",
     "load_extractor": "limner.features",
@@ -55,6 +57,7 @@ __all__ = [
     "Model",
     "SampleConfig",
     "UserError",
+    "compare",
     "evaluate",
     "load",
     "load_extractor",

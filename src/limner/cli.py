@@ -23,9 +23,10 @@ import tyro
 from tyro import MISSING_NONPROP
 from tyro.conf import AvoidSubcommands, Positional, arg
 
-from limner import commands
+from limner import commands, judging
 from limner.allocator import keep_freed_memory
 from limner.commands import Outcome
+from limner.comparison import JUDGED
 from limner.data import DataConfig
 from limner.demo import demo as run_demo
 from limner.errors import UserError, nearest
@@ -135,11 +136,14 @@ class Evaluate:
     Attributes:
         images: a run, a snapshot, or pictures (a folder, a .zip …).
         reference: the real pictures: --reference SOURCE.
-        metrics: fd, kid, precision, recall, density, coverage, originality; all by default.
-        extractor: what looks at the pictures: wavelets, pixels, lenet=FILE, resnet-cifar=FILE, squeezenet=FILE.
+        metrics: fd, kid, precision, recall, density, coverage, originality, inception_score; all but the last by
+            default, and that one over inception.
+        extractor: what looks at the pictures: wavelets, pixels, lenet=FILE, resnet-cifar=FILE, squeezenet=FILE,
+            inception (or inception=FILE), dinov2=FOLDER, clip=FOLDER, or a function of yours, package.module:function.
         n: how many pictures to judge; all, or 2,000 samples of a model, by default.
         seed: of the samples and all choices.
         baseline: also score real held-out pictures.
+        per_class: also measure within each class.
         json: print one JSON object, for programs.
     """
 
@@ -150,11 +154,54 @@ class Evaluate:
     n: Annotated[int | None, arg(aliases=["-n"])] = None
     seed: int = 0
     baseline: bool = True
+    per_class: bool = False
     json: bool = False
 
     def run(self) -> Outcome:
-        return commands.evaluate(
-            self.images, self.reference, self.metrics, self.extractor, self.n, self.seed, self.baseline
+        return judging.evaluate(
+            self.images, self.reference, self.metrics, self.extractor, self.n, self.seed, self.baseline, self.per_class
+        )
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Judge runs side by side, on the same seeds: one table, one page.
+
+    Attributes:
+        runs: two or more runs, snapshots, or sets of pictures (a folder, a .zip …).
+        reference: the real pictures: --reference SOURCE.
+        out: folder of the page, compare.html.
+        n: pictures of each; fewer where a set of pictures has fewer.
+        seed: of the samples and all choices.
+        extractors: what looks at the pictures, as for limner evaluate; several show whether they agree.
+        metrics: as for limner evaluate.
+        per_class: also measure within each class.
+        overwrite: replace the page at --out.
+        json: print one JSON object, for programs.
+    """
+
+    runs: Positional[tuple[str, ...]]
+    reference: DataConfig = DataConfig("")  # noqa: RUF009 - frozen
+    out: Path = Path("comparison")
+    n: Annotated[int, arg(aliases=["-n"])] = JUDGED
+    seed: int = 0
+    extractors: tuple[str, ...] = ("wavelets",)
+    metrics: tuple[str, ...] = ()
+    per_class: bool = False
+    overwrite: bool = False
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return judging.compare(
+            self.runs,
+            self.reference,
+            self.out,
+            self.n,
+            self.seed,
+            self.extractors,
+            self.metrics,
+            self.per_class,
+            self.overwrite,
         )
 
 
@@ -179,7 +226,7 @@ class Likelihood:
     json: bool = False
 
     def run(self) -> Outcome:
-        return commands.likelihood(self.model, self.reference, self.n, self.seed, self.steps)
+        return judging.likelihood(self.model, self.reference, self.n, self.seed, self.steps)
 
 
 @dataclass(frozen=True)
@@ -206,6 +253,7 @@ COMMANDS: dict[str, type[Any]] = {
     "sample": Sample,
     "evaluate": Evaluate,
     "likelihood": Likelihood,
+    "compare": Compare,
     "demo": Demo,
 }
 #: Nested settings whose first field may be given under the name of the whole: --data SOURCE.
@@ -258,7 +306,7 @@ def _overview() -> str:
     about = {name: (kind.__doc__ or "").splitlines()[0] for name, kind in COMMANDS.items()}
     return "\n".join(
         [
-            "limner: train, sample and judge image generators",
+            "limner: train, sample, judge and compare image generators",
             "",
             *(f"  limner {name:<{width}}  {line}" for name, line in about.items()),
             "",

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from limner.contracts import ImageSpec, Mode, Model
-from limner.data import DataConfig, open_dataset
-from limner.data.cache import cache_root
-from limner.errors import UserError, nearest, within
-from limner.features import load_extractor
-from limner.metrics import METRICS, Report
-from limner.metrics import evaluate as judge
-from limner.metrics.intervals import mean_interval
+from limner.contracts import ImageSpec, Model
+from limner.data import DataConfig
+from limner.errors import UserError
 from limner.models import NetConfig
 from limner.recipes import RECIPES, SIZES, AnyRecipe
 from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
-from limner.sampling import log_likelihood
 from limner.sampling import sample as draw
 from limner.training.costs import counted
 from limner.training.grids import grid, save_png
 from limner.training.run import RunResult
-from limner.training.snapshot import CONFIG, load
+from limner.training.snapshot import load
 
-#: Samples drawn to judge a model that the user gives no number for.
-_JUDGED = 2_000
 #: Most pictures in one grid file.
 _GRID = 4_096
 
@@ -95,7 +85,7 @@ def _trained(result: RunResult) -> Outcome:
     lines = [
         f"{result.images:,} images in {sum(spent.values()):.0f} s "
         f"({', '.join(f'{name} {value:.0f} s' for name, value in spent.items())})",
-        *_table(result.measures),
+        *measure_lines(result.measures),
         f"draw more:  limner sample {result.folder} -n 64 --out grid.png",
         f"report:     {result.report}",
     ]
@@ -109,7 +99,7 @@ def _trained(result: RunResult) -> Outcome:
     return Outcome(tuple(lines), values)
 
 
-def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
+def measure_lines(rows: dict[str, dict[str, Any]]) -> list[str]:
     width = max(map(len, rows), default=0)
     arrows = {"lower": "lower is better", "higher": "higher is better"}
     out = []
@@ -141,7 +131,7 @@ def sample(
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
     worse = None if guide is None else load(guide)
     images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance, guide=worse)
-    names = _class_names(loaded, n, label)
+    names = class_names(loaded, n, label)
     if out.suffix:
         save_png(grid(images), out)
         files = [str(out)]
@@ -151,7 +141,7 @@ def sample(
     return Outcome((f"{n:,} pictures: {what}",), {"files": files, "n": n, "seed": seed, "labels": names})
 
 
-def _class_names(model: Model, n: int, label: str | None) -> list[str]:
+def class_names(model: Model, n: int, label: str | None) -> list[str]:
     if not model.labels:
         return []
     if label is None:
@@ -183,78 +173,3 @@ def _safe(name: str) -> str:
     if name and all(c.islower() or c.isdigit() or c in "-_" for c in name) and name.isascii():
         return name
     return "".join(c if c.isascii() and (c.islower() or c.isdigit() or c in "-_") else f"%{ord(c):x}" for c in name)
-
-
-def evaluate(
-    images: str,
-    reference: DataConfig,
-    metrics: tuple[str, ...],
-    extractor: str,
-    n: int | None,
-    seed: int,
-    baseline: bool,
-) -> Outcome:
-    """Judge a model's samples, or a set of pictures, against real ones."""
-    if not reference.source:
-        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
-    for name in metrics:  # before minutes of drawing
-        if name not in METRICS:
-            raise UserError(f"unknown metric '{name}'{nearest(name, METRICS)}")
-    real = open_dataset(reference)
-    height, width, channels = real.images.shape[1:]
-    seen_by = load_extractor(extractor, shape=(height, width, channels))
-    if _is_model(Path(images)):
-        pictures = draw(load(images), n or _JUDGED, seed=seed)
-    else:
-        given = open_dataset(
-            dataclasses.replace(reference, source=images, size=real.spec.size, mode=cast(Mode, real.spec.mode))
-        )
-        pictures = given.images
-    report = judge(
-        pictures,
-        real,
-        extractor=seen_by,
-        metrics=metrics or tuple(METRICS),
-        n=n,
-        seed=seed,
-        baseline=baseline,
-        cache=cache_root(None) / "measures",
-        progress=True,
-    )
-    return Outcome((*_report_lines(report), *report.notes), report.to_dict())
-
-
-def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int) -> Outcome:
-    """How many bits a model needs for real pictures."""
-    if not reference.source:
-        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
-    within("n", n, 2, 10_000_000)
-    loaded = load(model)
-    spec = loaded.spec
-    real = open_dataset(dataclasses.replace(reference, size=spec.size, mode=cast(Mode, spec.mode)))
-    which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
-    label = _numbers(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
-    bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps)
-    bits = bound.bits_per_dimension(math.prod(spec.shape))
-    mean, (low, high) = float(bits.mean()), mean_interval(bits)
-    receipt = f"{bound.kind} by the probability flow, {steps} steps, uniform dequantization, {len(which):,} pictures"
-    values = {"bits_per_dimension": mean, "low": low, "high": high, "kind": bound.kind, "n": len(which), "seed": seed}
-    line = f"{mean:.3f} bits a dimension [{low:.3f}, {high:.3f}] of {reference.source} (lower is better)"
-    return Outcome((line, f"  {receipt}, seed {seed}"), values | {"receipt": receipt})
-
-
-def _numbers(model: Model, names: tuple[str, ...], label: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """A data set's classes as the model numbers them."""
-    unknown = sorted(set(names) - set(model.labels))
-    if unknown:
-        raise UserError(f"the pictures have the class '{unknown[0]}', which this model does not know")
-    return np.array([model.labels.index(name) for name in names])[label]
-
-
-def _is_model(path: Path) -> bool:
-    return (path / CONFIG).is_file() or (path / "snapshot" / CONFIG).is_file() or (path / "recipe.json").is_file()
-
-
-def _report_lines(report: Report) -> list[str]:
-    rows = {row.name: {k: v for k, v in dataclasses.asdict(row).items() if k != "name"} for row in report.rows()}
-    return [*_table(rows), *(f"  {name}: {row['receipt']}" for name, row in rows.items())]

@@ -134,7 +134,8 @@ def test_pictures_of_another_shape_are_refused() -> None:
         extract(extractor, _noise((3, 8, 9, 3)))
     with pytest.raises(UserError, match="does not name classes"):
         classify(extractor, _noise((3, 8, 8, 3)))
-    assert set(EXTRACTORS) == {"wavelets", "pixels", "lenet", "resnet-cifar", "squeezenet"}
+    networks = {"lenet", "resnet-cifar", "squeezenet", "inception", "dinov2", "clip"}
+    assert set(EXTRACTORS) == {"wavelets", "pixels", *networks}
 
 
 @real_data
@@ -163,3 +164,5 @@ def test_squeezenet_knows_daisies() -> None:
     grey = _members("flowers/train96.zip", "daisy", 2).mean(axis=3, keepdims=True).astype(np.uint8)
     extractor = load_extractor("squeezenet")
     torch.testing.assert_close(extractor(grey), extractor(np.repeat(grey, 3, axis=3)))
+    clear = np.zeros((1, 20, 20, 4), np.uint8)
+    torch.testing.assert_close(extractor(clear), extractor(np.full((1, 20, 20, 3), 255, np.uint8)))

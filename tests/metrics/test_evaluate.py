@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from limner.metrics.report import count_name
 
 MIRROR = os.environ.get("LIMNER_MIRROR")
 NAMES = ["fd", "kid", "precision", "recall", "density", "coverage", "originality"]
+CLASSIFIED = ["inception_score"]
 
 
 def _blobs(n: int, seed: int, channels: int = 1, kinds: int = 4) -> np.ndarray:
@@ -52,7 +53,7 @@ def test_names_carry_the_protocol(report: Report) -> None:
         "near_copies_pixels_400",
     ]
     assert [count_name(n) for n in (500, 2000, 2500, 10_000)] == ["500", "2k", "2500", "10k"]
-    assert list(METRICS) == NAMES
+    assert list(METRICS) == NAMES + CLASSIFIED
 
 
 def test_receipts_and_intervals(report: Report) -> None:
@@ -66,6 +67,28 @@ def test_receipts_and_intervals(report: Report) -> None:
         assert str(r.n) in str(r)
     assert json.loads(json.dumps(report.to_dict()))["scores"]["fd_wavelets_400"]["receipt"]["extractor"] == "wavelets"
     assert "fid" not in json.dumps(report.to_dict()).lower()
+
+
+def test_what_the_field_has_names_for_is_called_so_and_nothing_else() -> None:
+    plain = load_extractor("wavelets", shape=(16, 16, 1))
+    assert not plain.published
+    named = replace(plain, name="inception", published={"fd": "fid_inception"})
+    images, reference = _blobs(60, 1), _blobs(80, 2)
+    report = evaluate(images, reference, extractor=named, metrics=("fd", "recall"))
+    assert list(report.scores) == ["fid_inception_60", "recall_inception_60_k5"]
+    assert report.value("fd") == evaluate(images, reference, metrics=("fd",)).value("fd")
+
+
+def test_samples_with_their_classes_in_turn_do_not_widen_the_interval() -> None:
+    """Ten kinds in turn: groups of every tenth sample would be one kind each."""
+    kinds = [_blobs(50, 10 + kind, kinds=1) // (1 + kind) for kind in range(10)]
+    in_turn = np.stack(kinds, axis=1).reshape(-1, 16, 16, 1)
+    reference = np.concatenate([_blobs(80, 30 + kind, kinds=1) // (1 + kind) for kind in range(10)])
+    (score,) = evaluate(in_turn, reference, metrics=("fd",)).scores.values()
+    mixed = in_turn[np.random.default_rng(0).permutation(500)]
+    (other,) = evaluate(mixed, reference, metrics=("fd",)).scores.values()
+    assert score.value == pytest.approx(other.value)
+    assert (score.high - score.low) < 2 * (other.high - other.low)
 
 
 def test_real_pictures_score_as_the_baseline_does(report: Report) -> None:

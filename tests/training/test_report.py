@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shlex
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,9 @@ from limner.errors import UserError
 from limner.training.curves import Line, chart, smoothed
 from limner.training.grids import grid, save_png
 from limner.training.report import write_report
+from pages import Page
 
 HOSTILE = "<script>alert('x')</script>&\""
-VOID = {"meta", "img", "input", "br", "line", "circle", "polyline"}
 
 
 @pytest.fixture
@@ -64,33 +63,6 @@ def png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
-
-
-class Page(HTMLParser):
-    """Checks that tags are closed in order, and gathers what points outside and all ids."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.scripts = 0
-        self.images_without_alt = 0
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.links += [str(given[name]) for name in ("src", "href") if name in given]
-        self.ids += [str(given["id"])] if "id" in given else []
-        self.scripts += tag == "script"
-        self.images_without_alt += tag == "img" and not given.get("alt")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
 
 
 def test_one_file_with_everything_in_it(run: Path) -> None:

@@ -17,17 +17,8 @@ from limner.data.build import IMAGES, META, VERSION, Meta, build
 from limner.data.config import DataConfig
 from limner.data.resolve import Resolved
 from limner.data.survey import Progress
+from limner.downloads import cache_root as cache_root
 from limner.errors import UserError
-
-
-def cache_root(cache: Path | None) -> Path:
-    """``cache``, else $LIMNER_CACHE, else limner in the user's cache folder."""
-    if cache is not None:
-        return cache
-    named = os.environ.get("LIMNER_CACHE")
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "limner"
 
 
 def cached(config: DataConfig, resolved: Resolved, root: Path, progress: bool) -> Path:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from limner.downloads import check as check
+from limner.downloads import download as download
 from limner.errors import UserError, nearest
 
 MIRROR = "LIMNER_MIRROR"
-_BLOCK = 2**20
-_TIMEOUT = 30.0
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
 _FASHION = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
@@ -182,37 +179,3 @@ def locate(name: str, folder: Path) -> Located:
         if not path.is_file():
             download(part.url, path, sha256, part.size)
     return Located(entry, kept)
-
-
-def download(url: str, path: Path, sha256: str, size: int) -> None:
-    """Fetch ``url`` (https only) to ``path``: at most ``size`` bytes, kept only if the checksum is right."""
-    if not url.startswith("https://"):
-        raise UserError(f"'{url}' is not https; nothing is downloaded from it")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, temporary.open("wb") as file:
-            if not answer.geturl().startswith("https://"):
-                raise UserError(f"'{url}' leads to a place that is not https; nothing is downloaded from it")
-            left = size + 1
-            while left > 0 and (block := answer.read(min(_BLOCK, left))):
-                left -= file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        check(temporary, sha256)
-        temporary.replace(path)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise UserError(f"'{url}' cannot be downloaded to '{path}': {error}; or set {MIRROR}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check(path: Path, sha256: str) -> None:
-    """A UserError if the file's SHA-256 is another."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read '{path}': {error.strerror}") from error
-    if found != sha256:
-        raise UserError(f"'{path}' is not the file it should be: SHA-256 {found[:16]}..., expected {sha256[:16]}...")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ Images = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 
 MODES: dict[int, str] = {1: "grey (1 channel)", 3: "RGB (3 channels)", 4: "RGBA (4 channels)"}
+#: What :func:`as_rgb` does, for receipts.
+AS_RGB = "grey repeated to RGB, alpha composited on white"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Extractor:
     """Pictures (N, H, W, C) uint8 to features (N, dim) float32, and what a receipt must say of it.
 
     Attributes:
-        name: "wavelets", "lenet", "resnet-cifar", "squeezenet" or "pixels".
+        name: a row of :data:`limner.features.EXTRACTORS`, or "package.module:function".
         dim: length of a feature vector.
         fingerprint: short SHA-256 of the weights, or of the definition where there are no weights.
         resizer: how a picture reaches the size (and the channels) that the extractor sees.
@@ -33,6 +35,11 @@ class Extractor:
         packets: one batch to groups (N, P, d) of coefficients whose Fréchet distances are averaged; None if the
             Fréchet distance is that of the features.
         logits: one batch to class scores (N, K), where the network is a classifier.
+        head: features (N, dim) to the same scores, where they follow from the features: then one look gives both.
+        classes: names of the classes in the order of the scores, () where they are not known here.
+        published: how measures begin their names over this extractor, where the field has names of its own for them:
+            {"fd": "fid_inception"}.
+        batch: pictures that it looks at together; what memory allows.
         limits: what its scores are known to miss, for whoever reads them; as ``benchmarks/orientation.py`` measured it.
     """
 
@@ -45,6 +52,10 @@ class Extractor:
     shape: tuple[int, int, int] | None = None
     packets: Callable[[Images], Tensor] | None = None
     logits: Callable[[Images], Tensor] | None = None
+    head: Callable[[Tensor], Tensor] | None = None
+    classes: tuple[str, ...] = ()
+    published: Mapping[str, str] = field(default_factory=dict, hash=False)
+    batch: int = 500
     limits: str = ""
 
     def __call__(self, images: Images) -> Tensor:
@@ -82,24 +93,44 @@ def as_tensor(images: Images, device: torch.device) -> Tensor:
     return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
 
 
-def extract(extractor: Extractor, images: Images, *, batch: int = 500, progress: bool = False) -> Features:
-    """Features (N, D) float32 of all pictures (N, H, W, C) uint8, a batch at a time."""
+def as_rgb(images: Images, device: torch.device) -> Tensor:
+    """Pictures (N, H, W, C) uint8 to (N, 3, H, W) float32 in [0, 255], whole numbers: grey is repeated, RGBA composited
+    on white."""
+    pixels = torch.from_numpy(np.array(images, order="C")).to(device).permute(0, 3, 1, 2).to(torch.float32)
+    if pixels.shape[1] == 4:
+        alpha = pixels[:, 3:] / 255.0
+        return (pixels[:, :3] * alpha + 255.0 * (1.0 - alpha)).round_()
+    return pixels.expand(-1, 3, -1, -1)
+
+
+def extract(extractor: Extractor, images: Images, *, batch: int | None = None, progress: bool = False) -> Features:
+    """Features (N, D) float32 of all pictures (N, H, W, C) uint8, a batch at a time; None takes the extractor's."""
     extractor.check(images.shape)
     out = np.empty((len(images), extractor.dim), dtype=np.float32)
-    for part in slices(len(images), batch, f"{extractor.name} features" if progress else None):
+    label = f"{extractor.name} features" if progress else None
+    for part in slices(len(images), batch or extractor.batch, label):
         out[part] = extractor(images[part]).numpy()
     return out
 
 
-def classify(extractor: Extractor, images: Images, *, batch: int = 500) -> npt.NDArray[np.int64]:
-    """The class numbers (N,) that the extractor's network gives to the pictures; it must be a classifier."""
+def scores(extractor: Extractor, images: Images, *, batch: int | None = None, progress: bool = False) -> Features:
+    """Class scores (N, K) float32 of all pictures; the extractor's network must be a classifier."""
     if extractor.logits is None:
         raise UserError(f"extractor '{extractor.name}' does not name classes; 'lenet' reads digits")
     extractor.check(images.shape)
-    out = np.empty(len(images), dtype=np.int64)
+    label = f"{extractor.name} classes" if progress else None
     with torch.inference_mode():
-        for part in slices(len(images), batch):
-            out[part] = extractor.logits(images[part]).argmax(dim=1).cpu().numpy()
+        parts = [
+            extractor.logits(images[part]).float().cpu()
+            for part in slices(len(images), batch or extractor.batch, label)
+        ]
+    out: Features = torch.cat(parts).numpy()
+    return out
+
+
+def classify(extractor: Extractor, images: Images, *, batch: int | None = None) -> npt.NDArray[np.int64]:
+    """The class numbers (N,) that the extractor's network gives to the pictures; it must be a classifier."""
+    out: npt.NDArray[np.int64] = scores(extractor, images, batch=batch).argmax(axis=1)
     return out
 
 
@@ -111,4 +142,5 @@ def slices(count: int, batch: int, label: str | None = None) -> Iterable[slice]:
     from rich.console import Console
     from rich.progress import track
 
-    return track(parts, description=label, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return track(parts, description=label, console=console, transient=True, disable=not console.is_terminal)

@@ -57,6 +57,8 @@ def load(weights: Path | None, device: torch.device) -> Extractor:
         channels=(1,),
         forward=lambda images: net.features(prepare(images)),
         logits=lambda images: net(prepare(images)),
+        head=lambda features: net.f7(features.to(device)),
+        classes=tuple("0123456789"),
         limits="lenet sees digits through noise: its precision rose with noise on real digits, and its coverage "
         "overlooked a slight blur; its Fréchet distance answered to both",
     )

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.errors import UserError
-from limner.features.extractor import Extractor, Images, as_tensor
+from limner.features.extractor import AS_RGB, Extractor, Images, as_rgb
 from limner.features.weights import fill, find, read
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class Block(nn.Module):
@@ -64,7 +65,7 @@ class ResNet(nn.Module):
 
 
 def load(weights: Path | None, device: torch.device) -> Extractor:
-    """The extractor ``resnet-cifar``: RGB at 32×32; the depth is read off the weights. Grey is repeated to RGB."""
+    """The extractor ``resnet-cifar``: RGB at 32×32; the depth is read off the weights."""
     path = find("resnet-cifar", weights)
     tensors = read(path)
     blocks = len({name.split(".")[1] for name in tensors if name.startswith("layer1.")})
@@ -76,7 +77,7 @@ def load(weights: Path | None, device: torch.device) -> Extractor:
     mean, std = (torch.tensor(v, device=device).reshape(1, 3, 1, 1) for v in (_MEAN, _STD))
 
     def prepare(images: Images) -> Tensor:
-        x = as_tensor(images, device).expand(-1, 3, -1, -1)
+        x = as_rgb(images, device) / 255.0
         if x.shape[2:] != (32, 32):
             x = F.interpolate(x, size=(32, 32), mode="bilinear", antialias=True)
         return (x - mean) / std
@@ -85,8 +86,10 @@ def load(weights: Path | None, device: torch.device) -> Extractor:
         name="resnet-cifar",
         dim=64,
         fingerprint=digest,
-        resizer="32x32 (others: bilinear antialiased); grey repeated to RGB",
-        channels=(1, 3),
+        resizer=f"32x32 (others: bilinear antialiased); {AS_RGB}",
+        channels=(1, 3, 4),
         forward=lambda images: net.features(prepare(images)),
         logits=lambda images: net(prepare(images)),
+        head=lambda features: net.linear(features.to(device)),
+        classes=_CLASSES,
     )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.features.extractor import Extractor, Images, as_tensor
+from limner.features.extractor import AS_RGB, Extractor, Images, as_rgb
 from limner.features.weights import fill, find, read
 
 _MEAN_BGR = (104.0, 117.0, 123.0)
@@ -81,7 +81,7 @@ def _names(tensors: dict[str, Tensor]) -> dict[str, str]:
 
 
 def load(weights: Path | None, device: torch.device) -> Extractor:
-    """The extractor ``squeezenet``: RGB of any size, at 227×227. Grey is repeated to RGB."""
+    """The extractor ``squeezenet``: RGB of any size, at 227×227."""
     path = find("squeezenet", weights)
     tensors = read(path)
     net = SqueezeNet()
@@ -90,16 +90,15 @@ def load(weights: Path | None, device: torch.device) -> Extractor:
     mean = torch.tensor(_MEAN_BGR, device=device).reshape(1, 3, 1, 1)
 
     def prepare(images: Images) -> Tensor:
-        x = as_tensor(images, device).expand(-1, 3, -1, -1)
-        x = F.interpolate(x, size=(227, 227), mode="bilinear", antialias=True)
-        return x.flip(1) * 255.0 - mean
+        x = F.interpolate(as_rgb(images, device), size=(227, 227), mode="bilinear", antialias=True)
+        return x.flip(1) - mean
 
     return Extractor(
         name="squeezenet",
         dim=512,
         fingerprint=digest,
-        resizer="bilinear antialiased 227x227; grey repeated to RGB",
-        channels=(1, 3),
+        resizer=f"bilinear antialiased 227x227; {AS_RGB}",
+        channels=(1, 3, 4),
         forward=lambda images: net.features(prepare(images)),
         logits=lambda images: net(prepare(images)),
         limits="the precision of squeezenet rose again under strong noise on real photographs; its Fréchet distance "

@@ -6,16 +6,38 @@ import hashlib
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limner.downloads import cache_root, check, download
 from limner.errors import UserError
 
+
+@dataclass(frozen=True)
+class Published:
+    """A weights file that can be had: where, its SHA-256, and its size in bytes."""
+
+    url: str
+    sha256: str
+    size: int
+
+
+#: Weights that are downloaded where neither a path nor the mirror has them.
+PUBLISHED: dict[str, Published] = {
+    "inception": Published(
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        95_628_359,
+    ),
+}
 #: Where a mirror folder (``LIMNER_MIRROR``) keeps the weights, relative to it.
 MIRROR: dict[str, str] = {
+    "inception": "weights/inception/pt_inception-2015-12-05-6726825d.pth",
     "lenet": "weights/csinva/mnist_classifier/weights/lenet_epoch=12_test_acc=0.991.pth",
     "resnet-cifar": "weights/resnet_cifar10/pretrained_models/resnet56-4bfd9763.th",
     "squeezenet": "weights/squeezenet_dc/squeezenet1_0_deepcompression_fp32.npz",
@@ -24,21 +46,47 @@ _MOST_BYTES = 2**30
 
 
 def find(name: str, given: Path | None) -> Path:
-    """The weights file of an extractor: the one given, else the mirror's; a UserError says which file is wanted."""
+    """The weights file of an extractor: the one given, else the mirror's, else a checked download, kept in the cache.
+
+    Raises:
+        UserError: there is none; it says which file is wanted.
+    """
     if given is not None:
         if not given.is_file():
             raise UserError(f"no weights for extractor '{name}' at {given}; give an existing file")
         return given
     folder = os.environ.get("LIMNER_MIRROR")
-    if not folder:
+    path = Path(folder) / MIRROR[name] if folder else None
+    if path is not None and path.is_file():
+        if name in PUBLISHED:
+            check(path, PUBLISHED[name].sha256)
+        return path
+    if name in PUBLISHED:
+        return _fetched(PUBLISHED[name])
+    if path is None:
         raise UserError(
             f"extractor '{name}' needs its weights: give a file as '{name}=FILE', "
             f"or set LIMNER_MIRROR to a folder that holds {MIRROR[name]}"
         )
-    path = Path(folder) / MIRROR[name]
-    if not path.is_file():
-        raise UserError(f"no weights for extractor '{name}' at {path}; give a file as '{name}=FILE'")
+    raise UserError(f"no weights for extractor '{name}' at {path}; give a file as '{name}=FILE'")
+
+
+def _fetched(file: Published) -> Path:
+    path = cache_root(None) / "downloads" / "weights" / file.url.rpartition("/")[2]
+    if path.is_file():
+        check(path, file.sha256)
+    else:
+        download(file.url, path, file.sha256, file.size)
     return path
+
+
+def is_published(name: str, path: Path) -> bool:
+    """Whether a file is the one that :data:`PUBLISHED` names, by its content."""
+    try:
+        check(path, PUBLISHED[name].sha256)
+    except UserError:
+        return False
+    return True
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -93,10 +141,15 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], path: Path, names: dict[str
             raise UserError(f"{path} is not the weights of {type(net).__name__}: it {what} {', '.join(wrong[:5])}")
     net.load_state_dict(given, strict=False)
     net.eval().requires_grad_(False)
-    digest = hashlib.sha256()
-    for name in sorted(set(want) - optional):
-        digest.update(name.encode() + given[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    return digest({name: given[name] for name in set(want) - optional})
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """The short SHA-256 of named tensors."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode() + tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def fingerprint(definition: str) -> str:

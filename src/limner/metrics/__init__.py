@@ -2,15 +2,20 @@
 
 from limner.metrics.evaluate import evaluate
 from limner.metrics.frechet import Moments, frechet_distance, merged
+from limner.metrics.inception_score import InceptionScore, inception_score
 from limner.metrics.kid import KernelDistance, kernel_distance, mmd
 from limner.metrics.manifold import Manifold, Overlap, overlap
-from limner.metrics.measures import METRICS
+from limner.metrics.measures import METRICS, check_metrics, default_for
 from limner.metrics.originality import Copies, find_copies
+from limner.metrics.panel import better, disagreements, remarks
+from limner.metrics.per_class import ClassReport, per_class
 from limner.metrics.report import Receipt, Report, Row, Score
 
 __all__ = [
     "METRICS",
+    "ClassReport",
     "Copies",
+    "InceptionScore",
     "KernelDistance",
     "Manifold",
     "Moments",
@@ -19,11 +24,18 @@ __all__ = [
     "Report",
     "Row",
     "Score",
+    "better",
+    "check_metrics",
+    "default_for",
+    "disagreements",
     "evaluate",
     "find_copies",
     "frechet_distance",
+    "inception_score",
     "kernel_distance",
     "merged",
     "mmd",
     "overlap",
+    "per_class",
+    "remarks",
 ]

@@ -12,7 +12,26 @@ def choose(count: int, size: int, seed: int, stream: str, draw: int = 0) -> Tens
     """``size`` different indices below ``count``, in ascending order; all of them if ``size`` is at least ``count``."""
     if size >= count:
         return torch.arange(count)
+    return shuffled(count, seed, stream, draw)[:size].sort().values
+
+
+def shuffled(count: int, seed: int, stream: str, draw: int = 0) -> Tensor:
+    """The indices below ``count`` in a keyed order."""
     words = bits(seed, torch.arange(count), f"metrics/{stream}", draw, count=2)
     # 62 of 64 bits: ties are as good as impossible, and a stable sort settles them.
     keys = (words[:, 0] << 30) ^ (words[:, 1] & (2**30 - 1))
-    return keys.argsort(stable=True)[:size].sort().values
+    return keys.argsort(stable=True)
+
+
+def partition(count: int, groups: int, seed: int, stream: str) -> Tensor:
+    """(N,) the group, below ``groups``, of each of ``count`` items: groups of one size, give or take one, by lot.
+
+    By lot, because samples often come sorted by class, or with the classes in turn: every tenth would be one class.
+    """
+    return shuffled(count, seed, stream).argsort() % groups
+
+
+def resampled(count: int, draws: int, seed: int, stream: str, first: int = 0) -> Tensor:
+    """(draws, count) indices below ``count``, drawn with replacement: draw i is the same however many are drawn."""
+    words = bits(seed, torch.arange(first, first + draws), f"metrics/{stream}", count=count)
+    return (words * count) >> 32  # 32-bit words: the product stays below 2**63

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.errors import UserError, nearest
+from limner.errors import UserError
 from limner.features import Extractor, Images, extract, load_extractor
-from limner.metrics.choice import choose
+from limner.metrics.choice import choose, partition
 from limner.metrics.distances import Points
 from limner.metrics.frechet import merged
-from limner.metrics.intervals import BLOCKS
-from limner.metrics.measures import METRICS
+from limner.metrics.intervals import GROUPS
+from limner.metrics.measures import METRICS, check_metrics, default_for
+from limner.metrics.panel import remarks
 from limner.metrics.report import Report, Score
 from limner.metrics.sides import Comparison, Eye, HasImages, Pictures, Side
 from limner.metrics.store import Store
@@ -33,17 +34,20 @@ _HELD_SHARE = 5
 class _Needs:
     features: bool
     moments: bool
+    logits: bool
     pixels: bool
 
     @staticmethod
     def of(metrics: Sequence[str]) -> _Needs:
-        for name in metrics:
-            if name not in METRICS:
-                raise UserError(f"unknown metric '{name}'{nearest(name, METRICS)}")
         if not metrics:
             raise UserError(f"no metric asked for; choose from {', '.join(METRICS)}")
         chosen = [METRICS[name] for name in metrics]
-        return _Needs(any(m.features for m in chosen), any(m.moments for m in chosen), any(m.pixels for m in chosen))
+        return _Needs(
+            features=any(m.features for m in chosen),
+            moments=any(m.moments for m in chosen),
+            logits=any(m.logits for m in chosen),
+            pixels=any(m.pixels for m in chosen),
+        )
 
 
 def evaluate(
@@ -51,7 +55,7 @@ def evaluate(
     reference: HasImages | Images,
     *,
     extractor: Extractor | None = None,
-    metrics: Sequence[str] = tuple(METRICS),
+    metrics: Sequence[str] | None = None,
     n: int | None = None,
     seed: int = 0,
     held_out: HasImages | Images | None = None,
@@ -65,7 +69,8 @@ def evaluate(
         images: the pictures to judge, (N, H, W, C) uint8, or a data set.
         reference: the real ones, all of which are used (training pictures, where originality is asked for).
         extractor: what looks at them; None is ``wavelets``.
-        metrics: names of :data:`METRICS`.
+        metrics: names of :data:`METRICS`; ``inception_score`` needs an extractor that names classes. None takes
+            :func:`limner.metrics.measures.default_for` the extractor.
         n: how many of the images to judge, a keyed choice; None takes all.
         seed: of all keyed choices.
         held_out: real pictures that the generator never saw, for the baseline; None holds out a keyed choice of the
@@ -77,14 +82,16 @@ def evaluate(
     Raises:
         UserError: unknown metric, too few pictures, pictures of another shape than the reference.
     """
-    needs = _Needs.of(metrics)
     given, real = Pictures.of(images, "images"), Pictures.of(reference, "reference pictures")
     held = None if held_out is None else Pictures.of(held_out, "held-out pictures")
-    _check(given, real, held, n)
     height, width, channels = real.images.shape[1:]
     shape = (height, width, channels)
     store = Store(cache)
     eye = Eye(extractor or load_extractor("wavelets", shape=shape), store, progress=progress)
+    metrics = default_for(eye.extractor) if metrics is None else metrics
+    check_metrics(metrics, eye.extractor)
+    needs = _Needs.of(metrics)
+    _check(given, real, held, n)
     eye.extractor.check(real.images.shape)
     pixels = load_extractor("pixels", shape=shape)
 
@@ -111,6 +118,7 @@ def evaluate(
         baseline=known,
         copies=comparison.copies if needs.pixels else None,
         looked_at=tuple(chosen[_copy_choice(len(chosen), seed)].tolist()) if needs.pixels else (),
+        remarks=remarks({score.metric: score for score in scores}, known),
         notes=_notes(eye.extractor, samples),
     )
 
@@ -118,15 +126,17 @@ def evaluate(
 def _samples(eye: Eye, pixels: Extractor, pictures: Pictures, which: Tensor, needs: _Needs, seed: int) -> Side:
     """What is seen of pictures that are judged, those with the indices ``which``."""
     kept = Pictures(np.asarray(pictures.images[which.numpy()]), "")
-    features = eye.features(kept, keep=False) if _wants_features(eye, needs) else None
-    # Samples often come sorted by class: neighbours go to different blocks.
-    moments = eye.moments(kept, features, torch.arange(len(which)) % BLOCKS, keep=False) if needs.moments else ()
+    both = needs.logits and eye.extractor.head is not None  # class scores that follow from the features
+    features = eye.features(kept, keep=False) if both or _wants_features(eye, needs) else None
+    groups = partition(len(which), GROUPS, seed, "groups")
+    moments = eye.moments(kept, features, groups, keep=False) if needs.moments else ()
+    logits = eye.logits(kept, features) if needs.logits else None
     views = None
     if needs.pixels:
         looked = kept.images[_copy_choice(len(which), seed).numpy()]
         mirrored = np.ascontiguousarray(looked[:, :, ::-1])
         views = (torch.from_numpy(extract(pixels, looked)), torch.from_numpy(extract(pixels, mirrored)))
-    return Side(len(which), features, moments, pixels=views)
+    return Side(len(which), features, moments, logits, pixels=views)
 
 
 class _Reference:

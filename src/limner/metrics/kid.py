@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,19 +12,31 @@ from limner.metrics.choice import choose
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Mean and standard deviation over subsets, and how many of what size there were."""
+    """Mean and standard deviation over subsets, and how many of what size there were.
+
+    ``terms`` (N,) float64: what each sample of the first set that was drawn adds to the mean, to first order; their
+    spread makes its interval.
+    """
 
     mean: float
     std: float
     subsets: int
     size: int
+    terms: Tensor = field(repr=False, compare=False)
 
 
 def mmd(a: Tensor, b: Tensor) -> float:
     """Unbiased squared MMD of features (N, D) and (M, D) under (x·y / D + 1)³, in float64; may be below zero."""
-    a, b = a.to(torch.float64), b.to(torch.float64)
-    within = _off_diagonal_mean(_kernel(a, a)) + _off_diagonal_mean(_kernel(b, b))
-    return float(within - 2 * _kernel(a, b).mean())
+    return _mmd(a.to(torch.float64), b.to(torch.float64))[0]
+
+
+def _mmd(a: Tensor, b: Tensor) -> tuple[float, Tensor]:
+    """The squared MMD, and twice what each row of ``a`` adds to it beyond the others: Hájek's projection."""
+    within, across = _kernel(a, a), _kernel(a, b).mean(dim=1)
+    rows = (within.sum(dim=1) - within.diagonal()) / (len(a) - 1)
+    value = float(rows.mean() + _off_diagonal_mean(_kernel(b, b)) - 2 * across.mean())
+    terms = 2 * (rows - across)
+    return value, terms - terms.mean()
 
 
 def kernel_distance(a: Tensor, b: Tensor, *, subsets: int = 100, size: int = 1000, seed: int = 0) -> KernelDistance:
@@ -35,15 +47,21 @@ def kernel_distance(a: Tensor, b: Tensor, *, subsets: int = 100, size: int = 100
     size = min(size, len(a), len(b))
     if size < 2:
         raise ValueError("the kernel distance needs two samples of each")
+    a, b = a.to(torch.float64), b.to(torch.float64)
     if size == len(a) == len(b):
-        return KernelDistance(mmd(a, b), 0.0, 1, size)
-    values = []
+        value, terms = _mmd(a, b)
+        return KernelDistance(value, 0.0, 1, size, terms)
+    values, sums, drawn = [], torch.zeros(len(a), dtype=torch.float64), torch.zeros(len(a), dtype=torch.float64)
     for subset in range(subsets):
         left = choose(len(a), size, seed, "kid/a", subset)
         right = choose(len(b), size, seed, "kid/b", subset)
-        values.append(mmd(a[left], b[right]))
-    drawn = torch.tensor(values, dtype=torch.float64)
-    return KernelDistance(float(drawn.mean()), float(drawn.std(correction=0)), subsets, size)
+        value, terms = _mmd(a[left], b[right])
+        values.append(value)
+        sums[left] += terms
+        drawn[left] += 1
+    each = torch.tensor(values, dtype=torch.float64)
+    seen = drawn > 0
+    return KernelDistance(float(each.mean()), float(each.std(correction=0)), subsets, size, sums[seen] / drawn[seen])
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:

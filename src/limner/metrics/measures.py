@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from limner.errors import UserError, nearest
 from limner.features import Extractor
+from limner.metrics.choice import shuffled
 from limner.metrics.frechet import merged
-from limner.metrics.intervals import Interval, jackknife, mean_interval, wilson
+from limner.metrics.inception_score import SPLITS, inception_score
+from limner.metrics.intervals import DRAWS, GROUPS, Interval, bootstrap, jackknife, share_of_groups, wilson
 from limner.metrics.kid import kernel_distance
 from limner.metrics.manifold import NEIGHBOURS
 from limner.metrics.originality import NEIGHBOURS as COPY_NEIGHBOURS
@@ -15,17 +20,29 @@ from limner.metrics.originality import RATIO
 from limner.metrics.report import Receipt, Score, count_name
 from limner.metrics.sides import Comparison
 
-_WILSON = "95 % Wilson, the other side held fixed"
+_WILSON = "95 % Wilson, the reference held fixed"
+_BOOTSTRAP = f"95 % bootstrap of {DRAWS:,} keyed draws of the samples, the reference held fixed"
+_K = f"_k{NEIGHBOURS}"
+_JACKKNIFE = f"95 % jackknife over {GROUPS} keyed groups of the samples, the reference held fixed"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What it needs to see of both sides, and how it scores them."""
+    """What it needs to see of both sides, and how it scores them. ``logits`` are class scores of the samples, and
+    ``suffix`` ends the names of its scores."""
 
     score: Callable[[Comparison], Score]
     features: bool = False
     moments: bool = False
+    logits: bool = False
     pixels: bool = False
+    suffix: str = ""
+
+
+def score_name(extractor: Extractor, metric: str, count: int, suffix: str = "", *, label: str | None = None) -> str:
+    """The name that carries the protocol: the measure (as ``label``, where that differs), the extractor, the count."""
+    start = extractor.published.get(metric, f"{label or metric}_{extractor.name}")
+    return f"{start}_{count_name(count)}{suffix}"
 
 
 def _made(
@@ -43,7 +60,7 @@ def _made(
 ) -> Score:
     """A score with name and receipt. ``counts`` are (samples, reference pictures)."""
     seen = c.extractor if extractor is None else extractor
-    name = f"{label or metric}_{seen.name}_{count_name(counts[0])}{suffix}"
+    name = score_name(seen, metric, counts[0], suffix, label=label)
     receipt = Receipt(
         extractor=seen.name,
         weights=seen.fingerprint,
@@ -67,7 +84,7 @@ def _frechet(c: Comparison) -> Score:
         value,
         spread,
         counts=(c.fake.count, c.real.count),
-        interval="95 % jackknife over 10 blocks of the samples",
+        interval=f"{_JACKKNIFE}; about the distance of this many samples, its upward bias included",
         settings="mean over 256 bands" if c.extractor.packets else "",
     )
 
@@ -75,37 +92,72 @@ def _frechet(c: Comparison) -> Score:
 def _kernel(c: Comparison) -> Score:
     fake, real = c.features
     found = kernel_distance(fake, real, seed=c.seed)
-    half = 1.96 * found.std
     return _made(
         c,
         "kid",
         found.mean,
-        (found.mean - half, found.mean + half),
+        bootstrap(found.terms, found.mean, seed=c.seed, stream="kid"),
         counts=(len(fake), len(real)),
-        interval="1.96 standard deviations over subsets",
-        settings=f"{found.subsets} subsets of {found.size}",
+        interval=_BOOTSTRAP,
+        settings=f"{found.subsets} subsets of {found.size}, standard deviation over them {found.std:.2g}",
     )
 
 
-def _manifold(metric: str) -> Callable[[Comparison], Score]:
-    def score(c: Comparison) -> Score:
-        o = c.overlap
-        fakes, reals = len(o.inside), len(o.reached)
-        value: float = getattr(o, metric)
-        over = {"precision": fakes, "recall": reals, "coverage": reals}.get(metric)
-        spread = mean_interval(o.inside / o.k) if over is None else wilson(value, over)
-        return _made(
-            c,
-            metric,
-            value,
-            spread,
-            counts=(fakes, reals),
-            interval="95 % normal, the other side held fixed" if over is None else _WILSON,
-            settings=f"k={NEIGHBOURS}",
-            suffix=f"_k{NEIGHBOURS}",
-        )
+def _overlap(c: Comparison, metric: str, value: float, spread: Interval, interval: str) -> Score:
+    return _made(
+        c,
+        metric,
+        value,
+        spread,
+        counts=(len(c.overlap.inside), len(c.overlap.reached)),
+        interval=interval,
+        settings=f"k={NEIGHBOURS}",
+        suffix=_K,
+    )
 
-    return score
+
+def _precision(c: Comparison) -> Score:
+    value = c.overlap.precision
+    return _overlap(c, "precision", value, wilson(value, len(c.overlap.inside)), _WILSON)
+
+
+def _recall(c: Comparison) -> Score:
+    o = c.overlap
+    return _overlap(c, "recall", o.recall, _without_groups(o.recall, o.recall_without, len(o.inside)), _JACKKNIFE)
+
+
+def _density(c: Comparison) -> Score:
+    o = c.overlap
+    spread = bootstrap(o.inside / o.k, o.density, seed=c.seed, stream="density")
+    return _overlap(c, "density", o.density, spread, _BOOTSTRAP)
+
+
+def _coverage(c: Comparison) -> Score:
+    o = c.overlap
+    spread = _without_groups(o.coverage, o.coverage_without, len(o.inside))
+    return _overlap(c, "coverage", o.coverage, spread, _JACKKNIFE)
+
+
+def _without_groups(share: float, left_out: Tensor | None, count: int) -> Interval:
+    if left_out is None:
+        raise ValueError("the samples of this comparison were not put into groups")
+    return share_of_groups(share, left_out, count)
+
+
+def _inception_score(c: Comparison) -> Score:
+    # Shuffled: splits are of consecutive samples, and samples often come sorted by class.
+    order = shuffled(len(c.logits), c.seed, "inception-score")
+    found = inception_score(c.logits[order])
+    return _made(
+        c,
+        "inception_score",
+        found.mean,
+        bootstrap(found.terms, found.mean, seed=c.seed, stream="inception-score"),
+        counts=(len(order), 0),
+        interval=_BOOTSTRAP,
+        settings=f"{SPLITS} splits, standard deviation over them {found.std:.2g}",
+        label="is",
+    )
 
 
 def _originality(c: Comparison) -> Score:
@@ -128,9 +180,32 @@ def _originality(c: Comparison) -> Score:
 METRICS: dict[str, Measure] = {
     "fd": Measure(_frechet, moments=True),
     "kid": Measure(_kernel, features=True),
-    "precision": Measure(_manifold("precision"), features=True),
-    "recall": Measure(_manifold("recall"), features=True),
-    "density": Measure(_manifold("density"), features=True),
-    "coverage": Measure(_manifold("coverage"), features=True),
+    "precision": Measure(_precision, features=True, suffix=_K),
+    "recall": Measure(_recall, features=True, suffix=_K),
+    "density": Measure(_density, features=True, suffix=_K),
+    "coverage": Measure(_coverage, features=True, suffix=_K),
     "originality": Measure(_originality, pixels=True),
+    "inception_score": Measure(_inception_score, logits=True),
 }
+
+
+def check_metrics(metrics: Iterable[str], extractor: Extractor | None = None) -> None:
+    """Refuse names that nobody knows, and measures that the extractor cannot give.
+
+    Raises:
+        UserError: there is such a one.
+    """
+    for name in metrics:
+        if name not in METRICS:
+            raise UserError(f"unknown metric '{name}'{nearest(name, METRICS)}")
+        if extractor is not None and METRICS[name].logits and extractor.logits is None:
+            raise UserError(
+                f"{name} needs an extractor that names classes, and '{extractor.name}' does not; take inception, or "
+                "lenet, resnet-cifar or squeezenet, whose scores carry their names"
+            )
+
+
+def default_for(extractor: Extractor) -> tuple[str, ...]:
+    """What is measured where nothing is asked for: what every extractor can say, and the Inception Score over the
+    network that it was published with."""
+    return tuple(name for name, measure in METRICS.items() if not measure.logits or name in extractor.published)

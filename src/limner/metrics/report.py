@@ -17,7 +17,10 @@ BETTER: dict[str, str] = {
     "density": "higher",
     "coverage": "higher",
     "originality": "lower",
+    "inception_score": "higher",
+    "label_accuracy": "higher",
 }
+BETTER |= {f"class_{metric}": way for metric, way in BETTER.items()}
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Receipt:
     Attributes:
         extractor, weights, resizer: what looked at the pictures, the short SHA-256 of its weights or definition, and
             how the pictures reached its size.
-        n, n_reference: how many samples and reference pictures went in.
+        n, n_reference: how many samples and reference pictures went in; no reference pictures into an Inception Score.
         reference: fingerprint of the reference pictures.
         seed: of the keyed choices.
         interval: how ``low`` and ``high`` were found.
@@ -46,9 +49,10 @@ class Receipt:
 
     def __str__(self) -> str:
         settings = f", {self.settings}" if self.settings else ""
+        against = f", {self.n_reference} reference pictures {self.reference[:12]}" if self.n_reference else ""
         return (
-            f"{self.extractor} {self.weights} (resize: {self.resizer}), {self.n} samples, {self.n_reference} reference "
-            f"pictures {self.reference[:12]}, seed {self.seed}{settings}; interval: {self.interval}"
+            f"{self.extractor} {self.weights} (resize: {self.resizer}), {self.n} samples{against}, "
+            f"seed {self.seed}{settings}; interval: {self.interval}"
         )
 
 
@@ -86,13 +90,15 @@ class Report:
         baseline: what real held-out pictures score, by metric ("fd"); the near-copy share always has one.
         copies: the nearest training picture of each sample that was looked at, if originality was asked for.
         looked_at: indices of those samples among the pictures given.
-        notes: sentences that a reader should see beside the scores.
+        remarks: sentences where the measures contradict each other (:mod:`limner.metrics.panel`).
+        notes: other sentences that a reader should see beside the scores.
     """
 
     scores: dict[str, Score]
     baseline: dict[str, Score] = field(default_factory=dict)
     copies: Copies | None = field(default=None, compare=False)
     looked_at: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def value(self, metric: str) -> float:
@@ -102,29 +108,20 @@ class Report:
                 return score.value
         raise KeyError(metric)
 
+    def by_metric(self) -> dict[str, Score]:
+        """The scores by "fd", "kid", …"""
+        return {score.metric: score for score in self.scores.values()}
+
     def rows(self) -> list[Row]:
         """Lines of a table, in the order that was asked for."""
-        out = []
-        for s in self.scores.values():
-            real = self.baseline.get(s.metric)
-            out.append(
-                Row(
-                    name=s.name,
-                    value=s.value,
-                    low=s.low,
-                    high=s.high,
-                    real=None if real is None else real.value,
-                    better=BETTER[s.metric],
-                    receipt=str(s.receipt),
-                )
-            )
-        return out
+        return [row(score, self.baseline.get(score.metric)) for score in self.scores.values()]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         out: dict[str, Any] = {
             "scores": {name: dataclasses.asdict(score) for name, score in self.scores.items()},
             "baseline": {metric: dataclasses.asdict(score) for metric, score in self.baseline.items()},
+            "remarks": list(self.remarks),
             "notes": list(self.notes),
         }
         if self.copies is not None:
@@ -137,6 +134,19 @@ class Report:
                 if copy
             ]
         return out
+
+
+def row(score: Score, real: Score | None) -> Row:
+    """A line of a table, beside what real held-out pictures score."""
+    return Row(
+        name=score.name,
+        value=score.value,
+        low=score.low,
+        high=score.high,
+        real=None if real is None else real.value,
+        better=BETTER[score.metric],
+        receipt=str(score.receipt),
+    )
 
 
 def count_name(count: int) -> str:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from limner.errors import UserError
-from limner.features import Extractor, Images, extract
+from limner.features import Extractor, Images, extract, scores
 from limner.features.extractor import MODES, slices
-from limner.metrics.choice import choose
+from limner.metrics.choice import choose, partition
 from limner.metrics.distances import Points
 from limner.metrics.frechet import Moments, Reference, merged
+from limner.metrics.intervals import GROUPS
 from limner.metrics.manifold import NEIGHBOURS, Manifold, Overlap, overlap
 from limner.metrics.originality import Copies, find_copies
 from limner.metrics.store import Store
@@ -64,11 +65,10 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Eye:
-    """An extractor with what computing takes: where results are kept, batch size, progress."""
+    """An extractor with what computing takes: where results are kept, progress."""
 
     extractor: Extractor
     store: Store
-    batch: int = 500
     progress: bool = False
 
     def features(self, pictures: Pictures, keep: bool) -> Tensor:
@@ -81,6 +81,14 @@ class Eye:
         if not keep:
             return compute()["features"]
         return self.store.get(self.key(pictures, what="features"), {"features": shape}, compute)["features"]
+
+    def logits(self, pictures: Pictures, features: Tensor | None) -> Tensor:
+        """(N, K) float32 class scores, from the features where they follow from those."""
+        head = self.extractor.head
+        if head is not None and features is not None:
+            with torch.inference_mode():
+                return torch.cat([head(part).float().cpu() for part in torch.split(features, 10_000)])
+        return torch.from_numpy(scores(self.extractor, pictures.images, progress=self.progress))
 
     def moments(self, pictures: Pictures, features: Tensor | None, blocks: Tensor, keep: bool) -> tuple[Moments, ...]:
         """Moments of each block, ``blocks`` (N,) naming the block of each picture from 0 on, none of them empty."""
@@ -112,12 +120,12 @@ class Eye:
         return {**seen, "pictures": pictures.fingerprint, "n": len(pictures.images), **settings}
 
     def _extract(self, images: Images) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        return extract(self.extractor, images, batch=self.batch, progress=self.progress)
+        return extract(self.extractor, images, progress=self.progress)
 
     def _moments(self, images: Images, blocks: Tensor, count: int) -> tuple[Moments, ...]:
         out: list[Moments | None] = [None] * count
         label = f"{self.extractor.name} moments" if self.progress else None
-        for part in slices(len(images), self.batch, label):
+        for part in slices(len(images), self.extractor.batch, label):
             groups = self.extractor.groups(images[part])
             for block in sorted(set(blocks[part].tolist())):
                 found = Moments.of(groups[blocks[part] == block])
@@ -128,12 +136,13 @@ class Eye:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """What was seen of some pictures; None or () where no metric asked for it. ``pixels`` are of samples only,
-    ``training`` of reference pictures only."""
+    """What was seen of some pictures; None or () where no metric asked for it. ``logits`` and ``pixels`` are of samples
+    only, ``training`` of reference pictures only."""
 
     count: int
     features: Tensor | None = None
     blocks: tuple[Moments, ...] = ()
+    logits: Tensor | None = None
     pixels: tuple[Tensor, Tensor] | None = None
     training: Points | None = None
 
@@ -172,7 +181,8 @@ class Comparison:
         real = real[choose(len(real), size, self.seed, "manifold/real")]
         fake = fake[choose(len(fake), size, self.seed, "manifold/fake")]
         real_side = self._reference_manifold(real)
-        return overlap(real_side, Manifold.of(fake, origin=real_side.points.origin))
+        groups = partition(len(fake), GROUPS, self.seed, "manifold/groups")
+        return overlap(real_side, Manifold.of(fake, origin=real_side.points.origin, groups=groups))
 
     def _reference_manifold(self, features: Tensor) -> Manifold:
         key = {
@@ -190,6 +200,13 @@ class Comparison:
 
         radii = self.store.get(key, {"radii": (len(features),)}, compute)["radii"]
         return made[0] if made else Manifold(Points.of(features), radii, NEIGHBOURS)
+
+    @property
+    def logits(self) -> Tensor:
+        """(N, K) of the samples."""
+        if self.fake.logits is None:
+            raise ValueError("this comparison was made without class scores")
+        return self.fake.logits
 
     @cached_property
     def copies(self) -> Copies:

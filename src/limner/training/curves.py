@@ -67,7 +67,8 @@ def chart(title: str, lines: Sequence[Line], *, logarithmic: bool = False, level
         path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in line.points))
         parts.append(f'<polyline class="{html.escape(line.style)}" points="{path}"/>')
         if len(line.points) <= 24:
-            parts += [f'<circle class="dot" cx="{x}" cy="{y}" r="3"/>' for x, y in (place(*p) for p in line.points)]
+            dot = f'<circle class="dot {html.escape(line.style)}"'
+            parts += [f'{dot} cx="{x}" cy="{y}" r="3"/>' for x, y in (place(*p) for p in line.points)]
     return "".join([*parts, "</svg>"])
 
 

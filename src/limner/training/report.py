@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -14,7 +14,7 @@ from limner.training.report_run import Run, duration, escaped, mapping, number, 
 from limner.training.report_tables import cost, measures, settings, use
 
 #: What a curve shows, where its name does not say it.
-_TITLES: dict[str, str] = {
+TITLES: dict[str, str] = {
     "loss": "Loss",
     "x0_error": "Mean squared error of the predicted clean picture",
     "gradient_norm": "Norm of the gradient",
@@ -22,7 +22,7 @@ _TITLES: dict[str, str] = {
     "images_per_second": "Images a second",
 }
 #: Memory of the smoothed curve, as a share of the whole: a longer one trails a loss that falls fast.
-_MEMORY = 0.01
+MEMORY = 0.01
 
 
 def write_report(folder: Path) -> Path:
@@ -33,16 +33,21 @@ def write_report(folder: Path) -> Path:
     """
     run = read_run(folder)
     parts = (final, over_time, measures, _curves, neighbours, cost, use, settings)
-    assets = files("limner.training")
-    page = Template(assets.joinpath("report_page.html").read_text(encoding="utf-8")).substitute(
-        title=escaped(f"{run.recipe.get('recipe', 'run')} on {run.data.get('source', 'pictures')}"),
-        style=assets.joinpath("report_page.css").read_text(encoding="utf-8"),
-        verdict=escaped(_verdict(run)),
-        sections="\n".join(section for part in parts if (section := part(run))),
-    )
+    title = f"{run.recipe.get('recipe', 'run')} on {run.data.get('source', 'pictures')}"
     path = folder / "report.html"
-    write_text(path, page)
+    write_text(path, page(title, _verdict(run), [part(run) for part in parts]))
     return path
+
+
+def page(title: str, lead: str, sections: Iterable[str]) -> str:
+    """A self-contained page: title and lead are plain text, sections HTML, of which empty ones are left out."""
+    assets = files("limner.training")
+    return Template(assets.joinpath("report_page.html").read_text(encoding="utf-8")).substitute(
+        title=escaped(title),
+        style=assets.joinpath("report_page.css").read_text(encoding="utf-8"),
+        verdict=escaped(lead),
+        sections="\n".join(section for section in sections if section),
+    )
 
 
 def _verdict(run: Run) -> str:
@@ -53,7 +58,7 @@ def _verdict(run: Run) -> str:
     if run.data.get("pictures"):
         said += f", from {int(run.data['pictures']):,} pictures"
     parts = [said if run.done else f"{said}; the run has not ended"]
-    distance = _row(run, "fd")
+    distance = _row(run, "fid") or _row(run, "fd")
     if distance:
         real = f" (real held-out pictures score {number(distance['real'], '.3g')})" if _known(distance, "real") else ""
         parts.append(f"{distance['name']} is {number(distance.get('value'), '.3g')}{real}")
@@ -93,15 +98,15 @@ def _curves(run: Run) -> str:
 
 def _scalar(name: str, points: list[Point]) -> str:
     """A curve over images seen; noisy ones smoothed, over the raw values."""
-    title = _TITLES.get(name, name)
-    lines = [Line(name, points)] if name == "lr" else [Line(name, points, "raw"), Line(name, smoothed(points, _MEMORY))]
-    return _figure(chart(title, lines, logarithmic="loss" in name or name == "x0_error"), title)
+    title = TITLES.get(name, name)
+    lines = [Line(name, points)] if name == "lr" else [Line(name, points, "raw"), Line(name, smoothed(points, MEMORY))]
+    return figure(chart(title, lines, logarithmic="loss" in name or name == "x0_error"), title)
 
 
 def _measured(name: str, points: list[Point], real: float | None) -> str:
     caption = name if real is None else f"{name}; dashed: real held-out pictures"
-    return _figure(chart(name, [Line(name, points)], level=real), caption)
+    return figure(chart(name, [Line(name, points)], level=real), caption)
 
 
-def _figure(svg: str, caption: str) -> str:
+def figure(svg: str, caption: str) -> str:
     return f"<figure>{svg}<figcaption>{escaped(caption)}</figcaption></figure>" if svg else ""

@@ -7,7 +7,7 @@ import io
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,10 +16,13 @@ import numpy.typing as npt
 from limner.training.grids import grid
 from limner.training.report_run import Run, escaped, mapping
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 #: Most points in time whose samples are embedded, and most bytes of their files: large pictures show fewer points.
 _STEPS, _BYTES = 16, 24 * 2**20
 #: Pictures up to this side are shown with their pixels sharp.
-_SMALL = 96
+SMALL = 96
 
 
 def final(run: Run) -> str:
@@ -65,7 +68,7 @@ def neighbours(run: Run) -> str:
         return ""
     blocks = []
     for sample, nearest, distance, near in zip(*found, strict=True):
-        pictures = _png(sample, "sample") + "".join(_png(one, "training picture") for one in nearest)
+        pictures = picture(sample, "sample") + "".join(picture(one, "training picture") for one in nearest)
         told = f"distance {distance[0]:.2f}" + (": a near copy" if near else "")
         blocks.append(
             f'<figure class="{"near" if near else "apart"}"><div class="row pixels">{pictures}</div>'
@@ -93,7 +96,7 @@ def _raw(path: Path) -> Path:
 
 
 def _sharp(run: Run) -> bool:
-    return max(map(int, run.data.get("size") or [0])) <= _SMALL
+    return max(map(int, run.data.get("size") or [0])) <= SMALL
 
 
 def _embedded(path: Path, alt: str, *, sharp: bool) -> str:
@@ -101,9 +104,15 @@ def _embedded(path: Path, alt: str, *, sharp: bool) -> str:
     return f'<img{kind} alt="{escaped(alt)}" src="{_uri(path.read_bytes())}">'
 
 
-def _png(image: npt.NDArray[np.uint8], alt: str) -> str:
+def picture(image: npt.NDArray[np.uint8], alt: str) -> str:
+    """An image element that holds its picture (H, W, C)."""
+    return inline(grid(image[None], scale=1, gap=0), alt)
+
+
+def inline(image: Image, alt: str) -> str:
+    """An image element that holds its picture."""
     file = io.BytesIO()
-    grid(image[None], scale=1, gap=0).save(file, "PNG")
+    image.save(file, "PNG")
     return f'<img alt="{escaped(alt)}" src="{_uri(file.getvalue())}">'
 
 

@@ -11,16 +11,23 @@ from typing import Any
 from limner.training.report_run import Run, duration, escaped, mapping, number
 
 #: What a measure says, by how its name begins.
-_MEANINGS: dict[str, str] = {
+MEANINGS: dict[str, str] = {
     "fd": "Distance between the statistics of samples and of real pictures.",
+    "fid": "The same through Inception-v3 of 2015: the Fréchet Inception Distance.",
     "kid": "The same by a kernel; unbiased for few samples, may fall below zero.",
     "precision": "Share of samples that look like real pictures.",
     "recall": "Share of real pictures that the generator could have drawn.",
     "density": "How many real pictures each sample lies among; above 1 where it keeps to the most typical.",
     "coverage": "Share of real pictures with a sample nearby.",
     "near_copies": "Share of samples that repeat a training picture.",
+    "inception_score": "How surely and how variously Inception-v3 names classes; real pictures are not looked at.",
+    "is": "The same by another classifier.",
+    "class_fd": "The distance within each class, averaged over classes.",
+    "class_fid": "The same through Inception-v3 of 2015.",
+    "class_coverage": "Coverage within each class, averaged over classes.",
+    "label_accuracy": "Share of samples that a classifier takes for what they were asked to be.",
 }
-_ARROWS: dict[str, str] = {"lower": "↓ lower", "higher": "↑ higher"}
+ARROWS: dict[str, str] = {"lower": "↓ lower", "higher": "↑ higher"}
 
 
 def measures(run: Run) -> str:
@@ -38,15 +45,19 @@ def measures(run: Run) -> str:
 
 def _measure(row: Mapping[str, Any]) -> str:
     name = str(row["name"])
-    meaning = next((text for start, text in _MEANINGS.items() if name.startswith(f"{start}_")), "")
     receipt = row.get("receipt")
     shown = f"<details><summary>Receipt</summary>{escaped(receipt)}</details>" if receipt else ""
     return (
-        f'<tr><th scope="row"><code>{escaped(name)}</code><div class="small">{escaped(meaning)}{shown}</div></th>'
+        f'<tr><th scope="row"><code>{escaped(name)}</code><div class="small">{escaped(meaning(name))}{shown}</div></th>'
         f'<td class="n"><strong>{number(row.get("value"))}</strong>'
         f'<div class="small">{number(row.get("low"))} to {number(row.get("high"))}</div></td>'
-        f'<td class="n">{number(row.get("real"))}</td><td class="n">{_ARROWS.get(str(row.get("better")), "")}</td></tr>'
+        f'<td class="n">{number(row.get("real"))}</td><td class="n">{ARROWS.get(str(row.get("better")), "")}</td></tr>'
     )
+
+
+def meaning(name: str) -> str:
+    """What a measure says, by the name that carries its protocol."""
+    return next((text for start, text in MEANINGS.items() if name.startswith(f"{start}_")), "")
 
 
 def cost(run: Run) -> str:

@@ -97,6 +97,12 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     return config.model(net)
 
 
+def is_model(source: str | Path) -> bool:
+    """Whether this is a run's or a snapshot's folder, rather than pictures."""
+    path = Path(source).expanduser()
+    return any((path / name).is_file() for name in (CONFIG, f"snapshot/{CONFIG}", "recipe.json"))
+
+
 def _snapshot_folder(path: Path) -> Path:
     for folder in (path, path / "snapshot"):
         if (folder / CONFIG).is_file():

@@ -15,7 +15,7 @@ from limner.contracts import Model
 from limner.data import Dataset
 from limner.features import extract, load_extractor
 from limner.files import write_json, write_whole
-from limner.metrics import Report, evaluate
+from limner.metrics import Report, evaluate, remarks
 from limner.metrics.distances import Points, nearest
 from limner.metrics.evaluate import FEWEST
 from limner.sampling import sample
@@ -78,6 +78,9 @@ class Watcher:
         content["scores"] |= copied.to_dict()["scores"]
         content["baseline"] |= copied.to_dict()["baseline"]
         content["near_copies"] = copied.to_dict().get("near_copies", [])
+        scores = {score.metric: score for report in (compared, copied) for score in report.scores.values()}
+        told = remarks(scores, {**compared.baseline, **copied.baseline})  # all measures together contradict each other
+        content["notes"] = [*told, *compared.notes]
         content["rows"] = [{"name": name, **row} for name, row in rows.items()]
         write_json(self.folder / MEASURES, content)
         self._neighbours(images)

@@ -1,0 +1,175 @@
+"""The commands that judge: ``evaluate``, ``compare`` and ``likelihood``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from limner.commands import Outcome, class_names, measure_lines
+from limner.comparison import JUDGED, free, table, write_page
+from limner.comparison import compare as side_by_side
+from limner.contracts import Mode, Model
+from limner.data import DataConfig, Dataset, open_dataset
+from limner.downloads import cache_root
+from limner.errors import UserError, within
+from limner.features import load_extractor
+from limner.metrics import ClassReport, Row, check_metrics, per_class
+from limner.metrics import evaluate as judge
+from limner.metrics.choice import choose
+from limner.metrics.intervals import bootstrap
+from limner.sampling import log_likelihood
+from limner.sampling import sample as draw
+from limner.training.snapshot import is_model, load
+
+
+def evaluate(
+    images: str,
+    reference: DataConfig,
+    metrics: tuple[str, ...],
+    extractor: str,
+    n: int | None,
+    seed: int,
+    baseline: bool,
+    classes: bool,
+) -> Outcome:
+    """Judge a model's samples, or a set of pictures, against real ones."""
+    if not reference.source:
+        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
+    check_metrics(metrics)
+    real = open_dataset(reference)
+    height, width, channels = real.images.shape[1:]
+    seen_by = load_extractor(extractor, shape=(height, width, channels))
+    check_metrics(metrics, seen_by)  # before minutes of drawing
+    if classes and not real.labels:
+        raise UserError(f"{reference.source} has no classes to measure within; leave --per-class out")
+    labels: Sequence[str]
+    if is_model(images):
+        model = load(images)
+        if classes and not model.labels:
+            raise UserError(f"{images} was trained without classes; leave --per-class out")
+        pictures = draw(model, n or JUDGED, seed=seed)
+        labels = class_names(model, len(pictures), None)
+    else:
+        given = open_dataset(
+            dataclasses.replace(reference, source=images, size=real.spec.size, mode=cast(Mode, real.spec.mode))
+        )
+        if classes and not given.labels:
+            raise UserError(f"{images} has no classes to measure within; leave --per-class out")
+        pictures, labels = given.images, _names_of(given)
+    cache = cache_root(None) / "measures"
+    report = judge(
+        pictures,
+        real,
+        extractor=seen_by,
+        metrics=metrics or None,
+        n=n,
+        seed=seed,
+        baseline=baseline,
+        cache=cache,
+        progress=True,
+    )
+    lines = [*_report_lines(report.rows()), *report.remarks, *report.notes]
+    values = report.to_dict()
+    if classes:
+        same = choose(len(pictures), n or len(pictures), seed, "samples").tolist()
+        inside = per_class(
+            pictures[same],
+            [labels[i] for i in same],
+            real,
+            _names_of(real),
+            extractor=seen_by,
+            seed=seed,
+            baseline=baseline,
+            cache=cache,
+            progress=True,
+        )
+        lines += ["within classes:", *_report_lines(inside.rows()), *_class_lines(inside), *inside.notes]
+        values["per_class"] = inside.to_dict()
+    return Outcome(tuple(lines), values)
+
+
+def _names_of(pictures: Dataset) -> list[str]:
+    """The class of each picture by name, [] if there are none."""
+    if pictures.label is None:
+        return []
+    return [pictures.labels[number] for number in pictures.label.tolist()]
+
+
+def _class_lines(within: ClassReport) -> list[str]:
+    width = max(map(len, within.classes))
+    return [
+        f"  {name:<{width}}  "
+        + ", ".join(f"{s.name} {s.value:.3g} [{s.low:.3g}, {s.high:.3g}]" for s in scores.values())
+        for name, scores in within.classes.items()
+    ]
+
+
+def compare(
+    runs: tuple[str, ...],
+    reference: DataConfig,
+    out: Path,
+    n: int,
+    seed: int,
+    extractors: tuple[str, ...],
+    metrics: tuple[str, ...],
+    classes: bool,
+    overwrite: bool,
+) -> Outcome:
+    """Judge runs side by side: one table, one page."""
+    if not reference.source:
+        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
+    path = free(out, overwrite)
+    result = side_by_side(
+        runs,
+        reference,
+        n=n,
+        seed=seed,
+        extractors=extractors,
+        metrics=metrics,
+        classes=classes,
+        tell=lambda said: print(said, file=sys.stderr),
+        progress=True,
+    )
+    write_page(result, path)
+    lines = (*table(result).splitlines(), *result.remarks, *result.notes, f"page: {path}")
+    return Outcome(lines, {**result.to_dict(), "page": str(path)})
+
+
+def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int) -> Outcome:
+    """How many bits a model needs for real pictures."""
+    if not reference.source:
+        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
+    within("n", n, 2, 10_000_000)
+    loaded = load(model)
+    spec = loaded.spec
+    real = open_dataset(dataclasses.replace(reference, size=spec.size, mode=cast(Mode, spec.mode)))
+    which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
+    label = _numbers(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
+    bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps)
+    bits = bound.bits_per_dimension(math.prod(spec.shape))
+    mean = float(bits.mean())
+    low, high = bootstrap(bits, mean, seed=seed, stream="likelihood")
+    receipt = f"{bound.kind} by the probability flow, {steps} steps, uniform dequantization, {len(which):,} pictures"
+    values = {"bits_per_dimension": mean, "low": low, "high": high, "kind": bound.kind, "n": len(which), "seed": seed}
+    line = f"{mean:.3f} bits a dimension [{low:.3f}, {high:.3f}] of {reference.source} (lower is better)"
+    return Outcome((line, f"  {receipt}, seed {seed}"), values | {"receipt": receipt})
+
+
+def _numbers(model: Model, names: tuple[str, ...], label: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A data set's classes as the model numbers them."""
+    unknown = sorted(set(names) - set(model.labels))
+    if unknown:
+        raise UserError(f"the pictures have the class '{unknown[0]}', which this model does not know")
+    return np.array([model.labels.index(name) for name in names])[label]
+
+
+def _report_lines(found: Sequence[Row]) -> list[str]:
+    rows = {row.name: {k: v for k, v in dataclasses.asdict(row).items() if k != "name"} for row in found}
+    return [*measure_lines(rows), *(f"  {name}: {row['receipt']}" for name, row in rows.items())]
