@@ -95,7 +95,7 @@ class Sample:
         steps: of the solver; more are slower and finer.
         solver: euler, heun or ddim.
         guidance: how strongly to steer to the class; 1 is off.
-        out: a .png for one grid, or a folder for single files.
+        out: a .png for one grid, or a folder for single files, which keep 16 bits where the model has them.
         overwrite: replace what is at --out.
         json: print one JSON object, for programs.
     """

@@ -9,12 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
-
 from limner.contracts import ImageSpec, Mode, Model
-from limner.data import DataConfig, open_dataset
+from limner.data import DataConfig, Dataset, open_dataset
 from limner.data.cache import cache_root
+from limner.data.config import Bits
+from limner.data.levels import Pixels
 from limner.errors import UserError, nearest
 from limner.features import load_extractor
 from limner.metrics import METRICS, Report
@@ -25,7 +24,7 @@ from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
 from limner.sampling import sample as draw
 from limner.training.costs import counted
-from limner.training.grids import grid, save_png
+from limner.training.grids import grid, save_picture, save_png
 from limner.training.run import RunResult
 from limner.training.snapshot import CONFIG, load
 
@@ -162,13 +161,13 @@ def _may_write(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out} already exists; choose another --out, or add --overwrite")
 
 
-def _write_files(images: npt.NDArray[np.uint8], names: Sequence[str], out: Path) -> list[str]:
+def _write_files(images: Pixels, names: Sequence[str], out: Path) -> list[str]:
     """One file a picture, in a folder a class where there are classes: a source for ``--data`` again."""
     files = []
     for i, image in enumerate(images):
         folder = out / _safe(names[i]) if names else out
         path = folder / f"{i:06d}.png"
-        save_png(grid(image[None], scale=1, gap=0), path)
+        save_picture(image, path)
         files.append(str(path))
     return files
 
@@ -198,13 +197,11 @@ def evaluate(
     real = open_dataset(reference)
     height, width, channels = real.images.shape[1:]
     seen_by = load_extractor(extractor, shape=(height, width, channels))
+    pictures: Pixels | Dataset
     if _is_model(Path(images)):
         pictures = draw(load(images), n or _JUDGED, seed=seed)
     else:
-        given = open_dataset(
-            dataclasses.replace(reference, source=images, size=real.spec.size, mode=cast(Mode, real.spec.mode))
-        )
-        pictures = given.images
+        pictures = open_dataset(_as_in(real, reference, images))
     report = judge(
         pictures,
         real,
@@ -217,6 +214,18 @@ def evaluate(
         progress=True,
     )
     return Outcome((*_report_lines(report), *report.notes), report.to_dict())
+
+
+def _as_in(real: Dataset, reference: DataConfig, source: str) -> DataConfig:
+    """The settings that bring other pictures into the form of the reference pictures."""
+    spec = real.spec
+    return dataclasses.replace(
+        reference,
+        source=source,
+        size=spec.size,
+        mode=cast(Mode, spec.mode),
+        bits=cast(Bits, spec.bits),
+    )
 
 
 def _is_model(path: Path) -> bool:

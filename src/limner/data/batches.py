@@ -12,8 +12,7 @@ from torch import Tensor
 from limner import random
 from limner.data.augment import Augment, move, recolour, rotate
 from limner.data.dataset import Dataset
-
-_HALF, _SCALE = np.float32(127.5), np.float32(1 / 127.5)
+from limner.data.levels import to_float
 
 
 def order(seed: int, start: int, count: int, n: int) -> npt.NDArray[np.int64]:
@@ -74,10 +73,3 @@ def gather(
         images = recolour(images, augment.colour, seed=seed, samples=samples)
     label = None if dataset.label is None else torch.from_numpy(dataset.label[indices])
     return images, label
-
-
-def to_float(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """0 to 255 onto [-1, 1]; both ends are met exactly. No torch threads to wait for."""
-    values = pixels.astype(np.float32)
-    np.subtract(values, _HALF, out=values)
-    return np.multiply(values, _SCALE, out=values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -13,11 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from limner.data.build import IMAGES, META, VERSION, Meta, build
+from limner.data.build import META, VERSION, Meta, build
 from limner.data.config import DataConfig
 from limner.data.resolve import Resolved
 from limner.data.survey import Progress
 from limner.errors import UserError
+
+_LATER = frozenset(("bits",))
 
 
 def cache_root(cache: Path | None) -> Path:
@@ -36,7 +39,7 @@ def cached(config: DataConfig, resolved: Resolved, root: Path, progress: bool) -
     Processes that ask for the same one at the same time wait for the first; its lock ends with it, however it ends,
     and what it had decoded is gone on with. A full disk is a UserError that names the folder.
     """
-    settings = {key: value for key, value in asdict(config).items() if key != "source"}
+    settings = {key: value for key, value in asdict(config).items() if key != "source" and not _as_ever(key, value)}
     key = hashlib.sha256(json.dumps([VERSION, settings, resolved.key]).encode()).hexdigest()[:32]
     folder = root / "datasets" / key
     if is_whole(folder):
@@ -56,14 +59,18 @@ def cached(config: DataConfig, resolved: Resolved, root: Path, progress: bool) -
     return folder
 
 
+def _as_ever(name: str, value: object) -> bool:
+    """Whether a setting came later, and is at what it was before it came: what had been decoded by then is good."""
+    return name in _LATER and value == DataConfig.__dataclass_fields__[name].default
+
+
 def is_whole(folder: Path) -> bool:
     try:
         meta = Meta.read(folder / META)
-        size = (folder / IMAGES).stat().st_size
+        size = (folder / meta.images).stat().st_size
     except (OSError, ValueError, TypeError, KeyError):
         return False
-    height, width = meta.size
-    return meta.version == VERSION and size == meta.count * height * width * meta.shape[3]
+    return meta.version == VERSION and size == math.prod(meta.shape) * meta.bits // 8
 
 
 def _make(config: DataConfig, resolved: Resolved, folder: Path, partial: Path, progress: bool) -> None:

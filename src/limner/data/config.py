@@ -11,6 +11,7 @@ from limner.contracts import Mode
 from limner.errors import UserError, nearest
 
 Fit = Literal["crop", "pad", "stretch"]
+Bits = Literal[8, 16]
 LARGEST_SIDE = 8192
 
 
@@ -28,6 +29,7 @@ class DataConfig:
         fit: how a picture of another shape comes to ``size``: "crop" its centre, "pad" with ``background`` or
             "stretch". Always antialiased.
         background: red, green and blue, 0 to 255, under transparent pictures and around padded ones.
+        bits: of a channel. "auto" keeps 16 where every picture has them (PNG or TIFF of 16 bits), else 8.
         limit: only so many pictures of the source, chosen by a fixed pseudo-random order; broken ones count.
     """
 
@@ -37,6 +39,7 @@ class DataConfig:
     fit: Fit = "crop"
     background: tuple[int, int, int] = (255, 255, 255)
     limit: int | None = None
+    bits: Literal["auto", 8, 16] = "auto"
 
     def __post_init__(self) -> None:
         if self.mode not in ("auto", *get_args(Mode)):
@@ -49,6 +52,8 @@ class DataConfig:
             raise UserError(f"size {self.size} is not (height, width) in 1 to {LARGEST_SIDE} pixels")
         if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
             raise UserError(f"background {self.background} is not (red, green, blue) in 0 to 255")
+        if self.bits not in ("auto", *get_args(Bits)):
+            raise UserError(f"bits is {self.bits}; give auto, 8 or 16")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit {self.limit} leaves no picture; give 1 or more")
 
@@ -61,6 +66,7 @@ class Plan:
     mode: Mode
     fit: Fit
     background: tuple[int, int, int]
+    bits: Bits = 8
 
 
 @dataclass(frozen=True)

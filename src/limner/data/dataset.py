@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from limner.contracts import CHANNELS, DataStats, ImageSpec
-from limner.data.build import CAPTIONS, IMAGES, LABEL, META, REPORT, Meta
+from limner.data.build import CAPTIONS, LABEL, META, REPORT, Meta
 from limner.data.cache import cache_root, cached
 from limner.data.config import DataConfig, DataReport
+from limner.data.levels import DTYPES, Pixels
 from limner.data.resolve import resolve
 from limner.data.sources import pick
 from limner.errors import UserError
@@ -27,7 +28,7 @@ class Dataset:
 
     Attributes:
         spec: what a picture is.
-        images: (N, H, W, C) uint8, a read-only map of a file.
+        images: (N, H, W, C) uint8, or uint16 where the spec has 16 bits; a read-only map of a file.
         label: (N,) int64, or None.
         labels: the names of the classes, () if there are none.
         captions: one a picture ("" where it has none), or None.
@@ -38,7 +39,7 @@ class Dataset:
     """
 
     spec: ImageSpec
-    images: npt.NDArray[np.uint8]
+    images: Pixels
     label: npt.NDArray[np.int64] | None
     labels: tuple[str, ...]
     captions: tuple[str, ...] | None
@@ -100,10 +101,10 @@ def open_dataset(config: DataConfig | str, *, cache: Path | None = None, progres
 
 def _load(folder: Path, source: str) -> Dataset:
     meta = Meta.read(folder / META)
-    images = np.asarray(np.memmap(folder / IMAGES, np.uint8, "r", shape=meta.shape))
+    images = np.asarray(np.memmap(folder / meta.images, DTYPES[meta.bits], "r", shape=meta.shape))
     label, captions = folder / LABEL, folder / CAPTIONS
     return Dataset(
-        spec=ImageSpec(CHANNELS[meta.mode], meta.size, meta.mode),
+        spec=ImageSpec(CHANNELS[meta.mode], meta.size, meta.mode, meta.bits),
         images=images,
         label=np.load(label, allow_pickle=False) if label.exists() else None,
         labels=meta.labels,

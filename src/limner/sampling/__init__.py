@@ -1,7 +1,7 @@
 """How pictures are drawn from a model: discretizations, solvers, guidance, and the loop over them."""
 
 from limner.sampling.discretization import DISCRETIZATIONS, EDMTimes, FlowTimes
-from limner.sampling.draw import Trajectories, advance, begin, evaluations, labels_for, resolve, sample, to_uint8
+from limner.sampling.draw import Trajectories, advance, begin, evaluations, labels_for, resolve, sample, to_pixels
 from limner.sampling.guidance import classifier_free
 from limner.sampling.solvers import DDIM, SOLVERS, Euler, Heun
 
@@ -21,5 +21,5 @@ __all__ = [
     "labels_for",
     "resolve",
     "sample",
-    "to_uint8",
+    "to_pixels",
 ]

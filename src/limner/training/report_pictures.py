@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from limner.data.levels import Pixels
 from limner.training.grids import grid
 from limner.training.report_run import Run, escaped, mapping
 
@@ -101,7 +102,7 @@ def _embedded(path: Path, alt: str, *, sharp: bool) -> str:
     return f'<img{kind} alt="{escaped(alt)}" src="{_uri(path.read_bytes())}">'
 
 
-def _png(image: npt.NDArray[np.uint8], alt: str) -> str:
+def _png(image: Pixels, alt: str) -> str:
     file = io.BytesIO()
     grid(image[None], scale=1, gap=0).save(file, "PNG")
     return f'<img alt="{escaped(alt)}" src="{_uri(file.getvalue())}">'
