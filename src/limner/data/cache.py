@@ -20,7 +20,7 @@ from limner.data.resolve import Resolved
 from limner.data.survey import Progress
 from limner.errors import UserError
 
-_LATER = frozenset(("bits",))
+_LATER = frozenset(("bits", "window"))
 
 
 def cache_root(cache: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +21,7 @@ class DataConfig:
     """How a source becomes pictures. Everything here is part of the cache's key.
 
     Attributes:
-        source: a folder, a .zip, an .npz, an idx .gz, a catalogue name ("mnist") or a built-in set
+        source: a folder, a .zip, an .npz, an idx .gz, a DICOM file, a catalogue name ("mnist") or a built-in set
             ("builtin:glyphs", with options "builtin:glyphs?split=heldout").
         size: (height, width) in pixels. None: that of the pictures, if 95 % of them agree, else the median; never more
             than 256 on the longer side. The report says what was chosen.
@@ -29,7 +30,10 @@ class DataConfig:
         fit: how a picture of another shape comes to ``size``: "crop" its centre, "pad" with ``background`` or
             "stretch". Always antialiased.
         background: red, green and blue, 0 to 255, under transparent pictures and around padded ones.
-        bits: of a channel. "auto" keeps 16 where every picture has them (PNG or TIFF of 16 bits), else 8.
+        bits: of a channel. "auto" keeps 16 where every picture has them (PNG, TIFF or DICOM of 16 bits), else 8.
+        window: which values of grey DICOM pictures are shown: "full" for all that the stored bits can hold, "file" for
+            the window that each file names first, or "CENTRE/WIDTH" in the files' units (40/400 for soft tissue in a
+            CT).
         limit: only so many pictures of the source, chosen by a fixed pseudo-random order; broken ones count.
     """
 
@@ -40,6 +44,7 @@ class DataConfig:
     background: tuple[int, int, int] = (255, 255, 255)
     limit: int | None = None
     bits: Literal["auto", 8, 16] = "auto"
+    window: str = "full"
 
     def __post_init__(self) -> None:
         if self.mode not in ("auto", *get_args(Mode)):
@@ -54,8 +59,19 @@ class DataConfig:
             raise UserError(f"background {self.background} is not (red, green, blue) in 0 to 255")
         if self.bits not in ("auto", *get_args(Bits)):
             raise UserError(f"bits is {self.bits}; give auto, 8 or 16")
+        if self.window not in ("full", "file") and not _is_window(self.window):
+            raise UserError(f"window '{self.window}' is not full, file or CENTRE/WIDTH, such as 40/400")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit {self.limit} leaves no picture; give 1 or more")
+
+
+def _is_window(text: str) -> bool:
+    """Whether this is a centre and a width of at least 1."""
+    try:
+        centre, width = map(float, text.split("/"))
+    except ValueError:
+        return False
+    return math.isfinite(centre) and 1 <= width < math.inf
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,7 @@ class Plan:
     fit: Fit
     background: tuple[int, int, int]
     bits: Bits = 8
+    window: str = "full"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One picture file to pixels: by its content, within bounds, in a stated mode and size.
 
 Only formats that Pillow decodes in its own process are tried (no PostScript), and what they raise, whatever it is,
-becomes a :class:`PictureError` with a reason.
+becomes a :class:`PictureError` with a reason. DICOM files are told by their content too, and read by pydicom.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from limner.contracts import CHANNELS
-from limner.data import png
+from limner.data import dicom, png
 from limner.data.config import Plan
-from limner.data.deep import fitted, is_deep, is_grey_alpha, lifted, read
+from limner.data.deep import fitted, is_deep, is_grey_alpha, lifted, placed, read
 from limner.data.fitting import has_alpha, to_array
 from limner.data.headers import MAX_PIXELS, Header, bound, reason
 from limner.data.levels import DTYPES, Pixels
@@ -31,11 +31,14 @@ _ORIENTATION = 0x0112
 
 def read_header(reader: Reader, entry: Entry) -> Header:
     """What one file says, reading as little as its format allows. Raises :class:`PictureError`."""
-    plain = png.header(reader.head(entry, _HEAD))
+    head = reader.head(entry, _HEAD)
+    plain = png.header(head)
     if plain is not None:
         bound(plain.width, plain.height)
         return _plain_header(plain)
     with reader.open(entry) as file:
+        if dicom.matches(head):
+            return dicom.header(file)
         start = file.read(_START)
         if not start:
             raise PictureError("empty file")
@@ -82,6 +85,9 @@ def decode(data: bytes, plan: Plan) -> tuple[Pixels, Header]:
     """A picture file as (H, W, C) of the plan's size, mode and bits, and its header. Raises :class:`PictureError`."""
     if not data:
         raise PictureError("empty file")
+    if dicom.matches(data):
+        pixels, header = dicom.read(data, plan.window)
+        return placed(pixels, plan), header
     with _open(io.BytesIO(data)) as opened:
         try:
             header = _header(opened, data[:_START])

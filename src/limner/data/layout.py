@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from limner.data.sources import Entry, FileSource, PictureError, Reader, Store
+from limner.data.stores import FolderStore
 from limner.errors import UserError
 
 _TEXTS = ("txt", "md", "html", "htm", "rst", "pdf", "log", "py")
@@ -41,6 +43,12 @@ def arrange(store: Store, name: str, everything: list[Entry] | None = None) -> F
         return _captions(source, aside, reader)
     finally:
         reader.close()
+
+
+def single(path: Path) -> FileSource:
+    """One picture file as a source."""
+    stat = path.stat()
+    return FileSource(FolderStore(path.parent), (Entry(path.name, stat.st_size, stat.st_mtime_ns),))
 
 
 def natural(name: str) -> str:

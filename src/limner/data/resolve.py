@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from limner.data import catalogue, layout, raw
+from limner.data import catalogue, dicom, layout, raw
 from limner.data.config import DataConfig
 from limner.data.sources import FileSource, RawSource, Source, check_raw
 from limner.data.stores import FolderStore, ZipStore
@@ -70,17 +70,19 @@ def _loader(path: Path, name: str) -> Callable[[Path], Source]:
     """By content, as far as it tells: an .npz is a zip archive too."""
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(dicom.START)
     except OSError as error:
         raise UserError(f"cannot read '{name}': {error.strerror}") from error
     if path.suffix.lower() == ".npz":
         return raw.read_npz
     if path.suffix.lower() == ".zip" or start[:2] == b"PK":
         return lambda path: layout.arrange(ZipStore(path), name)
+    if dicom.matches(start):
+        return layout.single
     if start[:2] in (b"\x1f\x8b", b"\0\0"):
         return raw.read_idx
     raise UserError(
-        f"'{name}' is not a source that is read: a folder, .zip, .npz, idx .gz, a known set or {BUILTIN}NAME"
+        f"'{name}' is not a source that is read: a folder, .zip, .npz, idx .gz, DICOM, a known set or {BUILTIN}NAME"
     )
 
 

@@ -96,7 +96,7 @@ def plan_files(headers: Headers, config: DataConfig) -> tuple[Plan, list[str]]:
     total, colour = headers.total(), _times(headers, lambda h: not h.grey)
     mode: Mode = config.mode if config.mode != "auto" else "RGB" if colour else "L"
     deep, moving = _times(headers, lambda h: h.deep), _times(headers, lambda h: h.frames)
-    plan = Plan(size, mode, config.fit, config.background, _bits(config, all_deep=deep == total))
+    plan = Plan(size, mode, config.fit, config.background, _bits(config, all_deep=deep == total), config.window)
     if mode == "L" and colour:
         notes.append(f"{colour:,} colour pictures become grey")
     if mode != "L" and colour < total:
