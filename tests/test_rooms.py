@@ -97,6 +97,7 @@ def test_what_only_tests_and_benchmarks_have_is_never_imported() -> None:
         "prdc",
         "diffusers",
         "accelerate",
+        "webdataset",
         "pytest",
         "hypothesis",
     }

@@ -225,6 +225,7 @@ def _as_in(real: Dataset, reference: DataConfig, source: str) -> DataConfig:
         size=spec.size,
         mode=cast(Mode, spec.mode),
         bits=cast(Bits, spec.bits),
+        stream="auto",
     )
 
 

@@ -133,18 +133,19 @@ def _chosen(total: int, limit: int) -> Rows:
     return np.asarray(torch.argsort(keys, stable=True)[:limit].sort().values.numpy(), np.int64)
 
 
-def _row_bytes(plan: Plan) -> int:
+def row_bytes(plan: Plan) -> int:
+    """What one picture takes in the cache."""
     return plan.size[0] * plan.size[1] * CHANNELS[plan.mode] * plan.bits // 8
 
 
 def _chunk(plan: Plan) -> int:
     """How many pictures are decoded as one piece of work."""
-    return min(_CHUNK, max(1, _CHUNK_BYTES // _row_bytes(plan)))
+    return min(_CHUNK, max(1, _CHUNK_BYTES // row_bytes(plan)))
 
 
 def _decode(source: Source, plan: Plan, folder: Path, progress: Progress) -> tuple[list[Result], Bad]:
     """Decode into the file of pixels, a chunk's good pictures from the chunk's first row on; and the bad rows."""
-    total, row, chunk = count(source), _row_bytes(plan), _chunk(plan)
+    total, row, chunk = count(source), row_bytes(plan), _chunk(plan)
     pictures = _from_files(source, plan) if isinstance(source, FileSource) else _from_arrays(source, plan)
     path = folder / images_file(plan.bits)
     path.open("ab").close()
@@ -215,7 +216,7 @@ def _from_arrays(source: RawSource, plan: Plan) -> Callable[[int, int], Decoded]
 
 def _compact(folder: Path, rows: list[int], plan: Plan) -> None:
     """Close the gaps that bad pictures left at the ends of chunks, and cut off what lies behind the last picture."""
-    row, chunk, path = _row_bytes(plan), _chunk(plan), folder / images_file(plan.bits)
+    row, chunk, path = row_bytes(plan), _chunk(plan), folder / images_file(plan.bits)
     if all(used == chunk for used in rows[:-1]):
         os.truncate(path, sum(rows) * row)
         return

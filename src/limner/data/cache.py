@@ -20,6 +20,7 @@ from limner.data.resolve import Resolved
 from limner.data.survey import Progress
 from limner.errors import UserError
 
+_APART = frozenset(("source", "stream"))  # settings that what is decoded does not depend on
 _LATER = frozenset(("bits", "window"))
 
 
@@ -33,15 +34,20 @@ def cache_root(cache: Path | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "limner"
 
 
+def place(config: DataConfig, resolved: Resolved, root: Path) -> Path:
+    """The folder that a source's decoded pictures have or would have."""
+    settings = {key: value for key, value in asdict(config).items() if not (key in _APART or _as_ever(key, value))}
+    key = hashlib.sha256(json.dumps([VERSION, settings, resolved.key]).encode()).hexdigest()[:32]
+    return root / "datasets" / key
+
+
 def cached(config: DataConfig, resolved: Resolved, root: Path, progress: bool) -> Path:
     """The folder of the decoded pictures, decoding them if no one has yet.
 
     Processes that ask for the same one at the same time wait for the first; its lock ends with it, however it ends,
     and what it had decoded is gone on with. A full disk is a UserError that names the folder.
     """
-    settings = {key: value for key, value in asdict(config).items() if key != "source" and not _as_ever(key, value)}
-    key = hashlib.sha256(json.dumps([VERSION, settings, resolved.key]).encode()).hexdigest()[:32]
-    folder = root / "datasets" / key
+    folder = place(config, resolved, root)
     if is_whole(folder):
         return folder
     try:
@@ -78,7 +84,7 @@ def _make(config: DataConfig, resolved: Resolved, folder: Path, partial: Path, p
     try:
         with _no_collection():
             source = resolved.load()
-        with _bar(progress, resolved.name) as show:
+        with bar(progress, resolved.name) as show:
             build(source, config, partial, show)
     except UserError:
         shutil.rmtree(partial, ignore_errors=True)  # what is wrong with the source changes its key when it is put right
@@ -126,7 +132,7 @@ def _locked(path: Path, progress: bool) -> Iterator[bool]:
 
 
 @contextmanager
-def _bar(progress: bool, name: str) -> Iterator[Progress]:
+def bar(progress: bool, name: str) -> Iterator[Progress]:
     """A progress bar on a terminal; it is drawn by the caller's own thread, so that helpers may be forked beside it."""
     if not (progress and sys.stderr.isatty()):
         yield lambda stage, done, total: None

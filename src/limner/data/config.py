@@ -18,11 +18,12 @@ LARGEST_SIDE = 8192
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How a source becomes pictures. Everything here is part of the cache's key.
+    """How a source becomes pictures. All of it but ``stream`` is part of the cache's key.
 
     Attributes:
-        source: a folder, a .zip, an .npz, an idx .gz, a DICOM file, a catalogue name ("mnist") or a built-in set
-            ("builtin:glyphs", with options "builtin:glyphs?split=heldout").
+        source: a folder, a .zip, a .tar or shards of it in WebDataset's layout ("set-{0000..0012}.tar"), an .npz, an
+            idx .gz, a DICOM file, a catalogue name ("mnist") or a built-in set ("builtin:glyphs", with options
+            "builtin:glyphs?split=heldout").
         size: (height, width) in pixels. None: that of the pictures, if 95 % of them agree, else the median; never more
             than 256 on the longer side. The report says what was chosen.
         mode: "auto" keeps grey pictures grey, takes RGB as soon as one picture has colour, and composites
@@ -34,6 +35,8 @@ class DataConfig:
         window: which values of grey DICOM pictures are shown: "full" for all that the stored bits can hold, "file" for
             the window that each file names first, or "CENTRE/WIDTH" in the files' units (40/400 for soft tissue in a
             CT).
+        stream: whether .tar shards are decoded while they are trained on, so that they need not fit the disk. "auto":
+            where their decoded pictures would take more than half of its free space.
         limit: only so many pictures of the source, chosen by a fixed pseudo-random order; broken ones count.
     """
 
@@ -45,6 +48,7 @@ class DataConfig:
     limit: int | None = None
     bits: Literal["auto", 8, 16] = "auto"
     window: str = "full"
+    stream: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
         if self.mode not in ("auto", *get_args(Mode)):
@@ -61,6 +65,8 @@ class DataConfig:
             raise UserError(f"bits is {self.bits}; give auto, 8 or 16")
         if self.window not in ("full", "file") and not _is_window(self.window):
             raise UserError(f"window '{self.window}' is not full, file or CENTRE/WIDTH, such as 40/400")
+        if self.stream not in ("auto", "on", "off"):
+            raise UserError(f"stream is {self.stream}; give auto, on or off")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit {self.limit} leaves no picture; give 1 or more")
 

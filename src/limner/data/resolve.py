@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from limner.data import catalogue, dicom, layout, raw
+from limner.data import catalogue, dicom, layout, raw, shards
 from limner.data.config import DataConfig
 from limner.data.sources import FileSource, RawSource, Source, check_raw
-from limner.data.stores import FolderStore, ZipStore
+from limner.data.stores import FolderStore, ZipStore, edges
+from limner.data.tars import SUFFIX, TarStore, expand, is_pattern
 from limner.errors import UserError, nearest
 
 BUILTIN = "builtin:"
 _BUILTINS = ("glyphs", "shapes")
-_EDGE = 2**16  # bytes at either end of a file that go into its key; an archive's directory lies at its end
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Resolved:
         name: as reports should call it.
         key: says what the content is, cheaply.
         load: reads the listing or the arrays; raises UserError.
+        shards: the tar archives that it consists of, () if it is something else.
     """
 
     name: str
     key: tuple[str, ...]
     load: Callable[[], Source]
+    shards: tuple[Path, ...] = ()
 
 
 def resolve(config: DataConfig, downloads: Path) -> Resolved:
@@ -41,6 +43,8 @@ def resolve(config: DataConfig, downloads: Path) -> Resolved:
     if name.startswith(BUILTIN):
         return _builtin(config)
     path = Path(name).expanduser()
+    if is_pattern(name) and not path.exists():
+        return _tars(expand(name), name)
     if path.is_dir():
         return _folder(path, name)
     if path.is_file():
@@ -50,16 +54,35 @@ def resolve(config: DataConfig, downloads: Path) -> Resolved:
     return _named(name, downloads)
 
 
+def absolute(source: str) -> str:
+    """The source, as it is called from any folder."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return str(path.resolve())
+    return str(path.absolute()) if is_pattern(source) else source
+
+
 def _folder(path: Path, name: str) -> Resolved:
     store = FolderStore(path)
     listing = store.entries()
+    if layout.holds_tars(listing):
+        return _tars(tuple(path / entry.name for entry in listing if entry.name.endswith(SUFFIX)), name)
     digest = hashlib.sha256()
     for entry in listing:
         digest.update(f"{entry.name}\0{entry.size}\0{entry.offset}\n".encode(errors="surrogateescape"))
     return Resolved(name, ("folder", digest.hexdigest()), lambda: layout.arrange(store, name, listing))
 
 
+def _tars(paths: tuple[Path, ...], name: str) -> Resolved:
+    digest = hashlib.sha256(repr([_stamp(path) for path in paths]).encode(errors="surrogateescape"))
+    return Resolved(name, ("tar", digest.hexdigest()), lambda: shards.arrange(TarStore(paths), name), paths)
+
+
 def _file(path: Path, name: str) -> Resolved:
+    if path.suffix.lower() == SUFFIX:
+        return _tars((path,), name)
+    if SUFFIX in path.suffixes[-2:-1] or path.suffix.lower() == ".tgz":
+        raise UserError(f"'{name}' is compressed as a whole, so no file of it can be read alone; unpack it to a .tar")
     load = _loader(path, name)
     labels = raw.label_file(path) if load is raw.read_idx else None
     key = tuple(part for file in (path, labels) if file is not None for part in _stamp(file))
@@ -82,20 +105,17 @@ def _loader(path: Path, name: str) -> Callable[[Path], Source]:
     if start[:2] in (b"\x1f\x8b", b"\0\0"):
         return raw.read_idx
     raise UserError(
-        f"'{name}' is not a source that is read: a folder, .zip, .npz, idx .gz, DICOM, a known set or {BUILTIN}NAME"
+        f"'{name}' is not a source that is read: a folder, .zip, .tar, .npz, idx .gz, DICOM, a known set or "
+        f"{BUILTIN}NAME"
     )
 
 
 def _stamp(path: Path) -> tuple[str, ...]:
     try:
         stat = path.stat()
-        with path.open("rb") as file:
-            digest = hashlib.sha256(file.read(_EDGE))
-            file.seek(max(stat.st_size - _EDGE, 0))
-            digest.update(file.read(_EDGE))
     except OSError as error:
         raise UserError(f"cannot read '{path}': {error.strerror}") from error
-    return (os.fspath(path.resolve()), str(stat.st_size), str(stat.st_mtime_ns), digest.hexdigest())
+    return (os.fspath(path.resolve()), str(stat.st_size), str(stat.st_mtime_ns), edges(path))
 
 
 def _named(name: str, downloads: Path) -> Resolved:
