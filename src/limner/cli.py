@@ -57,7 +57,8 @@ class Train:
     Attributes:
         recipe: what to train; "limner recipes" lists them.
         data: the pictures: --data SOURCE, where SOURCE is a folder (class = sub-folder), a .zip, a .tar or shards of
-            it, an .npz, an idx .gz, DICOM files, a catalogue name such as mnist, or builtin:glyphs, builtin:shapes.
+            it, an .npz, an idx .gz, DICOM files, hf:NAME, a catalogue name such as mnist, or builtin:glyphs,
+            builtin:shapes.
         out: the run's folder; runs/RECIPE-DATA-NUMBER by default.
         minutes: wall-clock budget, set-up included; 5 if neither this nor --images is given.
         images: budget in images seen.

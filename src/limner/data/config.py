@@ -22,7 +22,8 @@ class DataConfig:
 
     Attributes:
         source: a folder, a .zip, a .tar or shards of it in WebDataset's layout ("set-{0000..0012}.tar"), an .npz, an
-            idx .gz, a DICOM file, a catalogue name ("mnist") or a built-in set ("builtin:glyphs", with options
+            idx .gz, a DICOM file, a set of the Hugging Face hub or in its formats ("hf:owner/name:config@split",
+            "hf:./folder"), a catalogue name ("mnist") or a built-in set ("builtin:glyphs", with options
             "builtin:glyphs?split=heldout").
         size: (height, width) in pixels. None: that of the pictures, if 95 % of them agree, else the median; never more
             than 256 on the longer side. The report says what was chosen.

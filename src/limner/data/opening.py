@@ -45,7 +45,7 @@ def open_dataset(config: DataConfig | str, *, cache: Path | None = None, progres
     """
     settings = DataConfig(config) if isinstance(config, str) else config
     root = cache_root(cache)
-    resolved = resolve(settings, root / "downloads")
+    resolved = resolve(settings, root / "downloads", progress=progress)
     dataset = _streamed(settings, resolved, root, progress)
     if dataset is None:
         dataset = load(cached(settings, resolved, root, progress), settings.source)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from limner.data import catalogue, dicom, layout, raw, shards
+from limner.data import catalogue, dicom, hub, layout, raw, shards
 from limner.data.config import DataConfig
 from limner.data.sources import FileSource, RawSource, Source, check_raw
 from limner.data.stores import FolderStore, ZipStore, edges
@@ -37,11 +37,19 @@ class Resolved:
     shards: tuple[Path, ...] = ()
 
 
-def resolve(config: DataConfig, downloads: Path) -> Resolved:
-    """Find a source. Raises UserError, with the nearest known name where a name is mistyped."""
+def resolve(config: DataConfig, downloads: Path, *, progress: bool = False) -> Resolved:
+    """Find a source. Raises UserError, with the nearest known name where a name is mistyped.
+
+    Args:
+        config: the settings; only what the source depends on is looked at.
+        downloads: where files of the catalogue are kept.
+        progress: allow bars of what has to be downloaded.
+    """
     name = config.source
     if name.startswith(BUILTIN):
         return _builtin(config)
+    if name.startswith(hub.PREFIX):
+        return _hub(name, progress)
     path = Path(name).expanduser()
     if is_pattern(name) and not path.exists():
         return _tars(expand(name), name)
@@ -56,6 +64,11 @@ def resolve(config: DataConfig, downloads: Path) -> Resolved:
 
 def absolute(source: str) -> str:
     """The source, as it is called from any folder."""
+    if source.startswith(hub.PREFIX):
+        address = hub.Address.of(source)
+        if address.folder is None:
+            return source
+        return f"{hub.PREFIX}{address.folder.resolve()}{source.removeprefix(hub.PREFIX + address.name)}"
     path = Path(source).expanduser()
     if path.exists():
         return str(path.resolve())
@@ -71,6 +84,12 @@ def _folder(path: Path, name: str) -> Resolved:
     for entry in listing:
         digest.update(f"{entry.name}\0{entry.size}\0{entry.offset}\n".encode(errors="surrogateescape"))
     return Resolved(name, ("folder", digest.hexdigest()), lambda: layout.arrange(store, name, listing))
+
+
+def _hub(name: str, progress: bool) -> Resolved:
+    rows, split = hub.open_rows(name, progress)
+    key = ("hub", rows._fingerprint, str(len(rows)), split)
+    return Resolved(name, key, lambda: hub.arrange(rows, split, name))
 
 
 def _tars(paths: tuple[Path, ...], name: str) -> Resolved:
@@ -105,8 +124,8 @@ def _loader(path: Path, name: str) -> Callable[[Path], Source]:
     if start[:2] in (b"\x1f\x8b", b"\0\0"):
         return raw.read_idx
     raise UserError(
-        f"'{name}' is not a source that is read: a folder, .zip, .tar, .npz, idx .gz, DICOM, a known set or "
-        f"{BUILTIN}NAME"
+        f"'{name}' is not a source that is read: a folder, .zip, .tar, .npz, idx .gz, DICOM, {hub.PREFIX}NAME, a known "
+        f"set or {BUILTIN}NAME"
     )
 
 
