@@ -96,6 +96,7 @@ class Sample:
         steps: of the solver; more are slower and finer.
         solver: euler, heun or ddim.
         guidance: how strongly to steer to the class; 1 is off.
+        size: height and width, if not those that the model was made for.
         out: a .png for one grid, or a folder for single files, which keep 16 bits where the model has them.
         overwrite: replace what is at --out.
         json: print one JSON object, for programs.
@@ -108,6 +109,7 @@ class Sample:
     steps: int | None = None
     solver: str | None = None
     guidance: float | None = None
+    size: tuple[int, int] | None = None
     out: Path = Path("samples.png")
     overwrite: bool = False
     json: bool = False
@@ -121,6 +123,7 @@ class Sample:
             self.steps,
             self.solver,
             self.guidance,
+            self.size,
             self.out,
             self.overwrite,
         )

@@ -126,6 +126,7 @@ def sample(
     steps: int | None,
     solver: str | None,
     guidance: float | None,
+    size: tuple[int, int] | None,
     out: Path,
     overwrite: bool,
 ) -> Outcome:
@@ -134,7 +135,7 @@ def sample(
     loaded = load(model)
     if out.suffix and n > _GRID:
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
-    images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance)
+    images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance, size=size)
     names = _class_names(loaded, n, label)
     if out.suffix:
         save_png(grid(images), out)
@@ -225,6 +226,7 @@ def _as_in(real: Dataset, reference: DataConfig, source: str) -> DataConfig:
         size=spec.size,
         mode=cast(Mode, spec.mode),
         bits=cast(Bits, spec.bits),
+        buckets=0,
         stream="auto",
     )
 

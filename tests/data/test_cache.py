@@ -222,4 +222,4 @@ def test_settings_that_were_written_before_are_still_read():
     written = {"source": "x", "size": [4, 5], "mode": "L", "fit": "pad", "background": [1, 2, 3], "limit": None}
     config = from_json(DataConfig, written, "recipe.json")
     assert config == DataConfig("x", size=(4, 5), mode="L", fit="pad", background=(1, 2, 3))
-    assert (config.bits, config.window, config.stream) == ("auto", "full", "auto")
+    assert (config.bits, config.window, config.stream, config.buckets) == ("auto", "full", "auto", 0)

@@ -214,6 +214,8 @@ def test_when_a_source_is_streamed(shards, cache, tmp_path, make_zip, encoded, n
         opened(stream="on", limit=5)
     with pytest.raises(UserError, match="stream"):
         DataConfig("x", stream="maybe")
+    with pytest.raises(UserError, match="buckets or stream"):
+        DataConfig("x", stream="on", buckets=3)
 
 
 def test_an_index_is_made_once_and_again_when_a_shard_changes(shards, cache, make_tar, encoded, monkeypatch):

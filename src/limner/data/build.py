@@ -80,7 +80,7 @@ def build(source: Source, config: DataConfig, folder: Path, progress: Progress) 
     Raises UserError if no picture is usable, OSError if the disk is full; then the folder can be gone on with.
     """
     if config.limit is not None and config.limit < count(source):
-        source = select(source, _chosen(count(source), config.limit))
+        source = select(source, chosen(count(source), config.limit))
     if isinstance(source, RawSource):
         plan, notes = plan_raw(source, config)
         results, bad = _decode(source, plan, folder, progress)
@@ -127,7 +127,7 @@ def _need(used: Sequence[int] | Rows, skipped: list[tuple[str, str]], name: str)
         raise UserError(f"'{name}' has no usable picture: all {len(skipped):,} files are skipped{first}")
 
 
-def _chosen(total: int, limit: int) -> Rows:
+def chosen(total: int, limit: int) -> Rows:
     """``limit`` rows of ``total``, ascending: the first of a fixed order, so that a larger limit only adds."""
     keys = random.bits(0, torch.arange(total), "data/limit").reshape(-1)
     return np.asarray(torch.argsort(keys, stable=True)[:limit].sort().values.numpy(), np.int64)

@@ -21,7 +21,7 @@ from limner.data.survey import Progress
 from limner.errors import UserError
 
 _APART = frozenset(("source", "stream"))  # settings that what is decoded does not depend on
-_LATER = frozenset(("bits", "window"))
+_LATER = frozenset(("bits", "window", "buckets"))
 
 
 def cache_root(cache: Path | None) -> Path:

@@ -14,6 +14,7 @@ from limner.errors import UserError, nearest
 Fit = Literal["crop", "pad", "stretch"]
 Bits = Literal[8, 16]
 LARGEST_SIDE = 8192
+_MOST_BUCKETS = 64
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class DataConfig:
         window: which values of grey DICOM pictures are shown: "full" for all that the stored bits can hold, "file" for
             the window that each file names first, or "CENTRE/WIDTH" in the files' units (40/400 for soft tissue in a
             CT).
+        buckets: bring pictures of mixed shapes to at most so many sizes, of about as many pixels as ``size`` has and
+            with sides that are multiples of 8, and train on batches of one size each; 0 brings all to one size.
         stream: whether .tar shards are decoded while they are trained on, so that they need not fit the disk. "auto":
             where their decoded pictures would take more than half of its free space.
         limit: only so many pictures of the source, chosen by a fixed pseudo-random order; broken ones count.
@@ -49,6 +52,7 @@ class DataConfig:
     limit: int | None = None
     bits: Literal["auto", 8, 16] = "auto"
     window: str = "full"
+    buckets: int = 0
     stream: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
@@ -66,6 +70,10 @@ class DataConfig:
             raise UserError(f"bits is {self.bits}; give auto, 8 or 16")
         if self.window not in ("full", "file") and not _is_window(self.window):
             raise UserError(f"window '{self.window}' is not full, file or CENTRE/WIDTH, such as 40/400")
+        if not 0 <= self.buckets <= _MOST_BUCKETS:
+            raise UserError(f"buckets is {self.buckets}; give 0 to {_MOST_BUCKETS}")
+        if self.buckets and self.stream == "on":
+            raise UserError("a stream has one size; leave buckets or stream out")
         if self.stream not in ("auto", "on", "off"):
             raise UserError(f"stream is {self.stream}; give auto, on or off")
         if self.limit is not None and self.limit < 1:

@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 
+from limner.data.bucketing import open_buckets
 from limner.data.build import META, Meta, row_bytes
 from limner.data.cache import bar, cache_root, cached, is_whole, place
 from limner.data.config import Bits, DataConfig, Plan
@@ -46,9 +47,10 @@ def open_dataset(config: DataConfig | str, *, cache: Path | None = None, progres
     settings = DataConfig(config) if isinstance(config, str) else config
     root = cache_root(cache)
     resolved = resolve(settings, root / "downloads", progress=progress)
-    dataset = _streamed(settings, resolved, root, progress)
+    opener = open_buckets if settings.buckets else _streamed
+    dataset = opener(settings, resolved, root, progress)
     if dataset is None:
-        dataset = load(cached(settings, resolved, root, progress), settings.source)
+        dataset = load(cached(replace(settings, buckets=0), resolved, root, progress), settings.source)
     if progress:
         print(dataset.report.summary(), file=sys.stderr)
     return dataset

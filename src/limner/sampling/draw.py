@@ -181,6 +181,12 @@ def _number(labels: tuple[str, ...], label: int | str) -> int:
     return number
 
 
+def _at_size(model: Model, size: tuple[int, int]) -> Model:
+    for name, side in zip(("height", "width"), size, strict=True):
+        within(name, side, 1, 8192)
+    return replace(model, spec=replace(model.spec, size=size))
+
+
 def sample(
     model: Model,
     n: int,
@@ -191,6 +197,7 @@ def sample(
     solver: str | None = None,
     guidance: float | None = None,
     config: SampleConfig | None = None,
+    size: tuple[int, int] | None = None,
     batch: int = 128,
     on_progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
@@ -204,6 +211,8 @@ def sample(
         seed: 64 bits.
         steps, solver, guidance: override the model's defaults.
         config: replaces the model's defaults as a whole.
+        size: (height, width) of the pictures; the model's own by default. Others are worth drawing where the model was
+            trained on several.
         batch: samples drawn together; only memory and speed depend on it.
         on_progress: called with the number of pictures done.
 
@@ -211,6 +220,8 @@ def sample(
         UserError: a setting that the model or limner does not know.
     """
     within("n", n, 1, 10_000_000)
+    if size is not None:
+        model = _at_size(model, size)
     resolved = resolve(model, config, steps=steps, solver=solver, guidance=guidance)
     device = next(model.net.parameters()).device
     cond = labels_for(model, n, label).to(device)
