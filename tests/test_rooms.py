@@ -90,7 +90,17 @@ def at_import(path: Path) -> Iterator[tuple[int, str]]:
 
 def test_what_only_tests_and_benchmarks_have_is_never_imported() -> None:
     """torchvision has no build for every torch, and the extras are not on a user's machine."""
-    extras = {"torchvision", "scipy", "torchmetrics", "prdc", "diffusers", "accelerate", "pytest", "hypothesis"}
+    extras = {
+        "torchvision",
+        "scipy",
+        "torchmetrics",
+        "prdc",
+        "diffusers",
+        "accelerate",
+        "webdataset",
+        "pytest",
+        "hypothesis",
+    }
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -101,7 +111,7 @@ def test_what_only_tests_and_benchmarks_have_is_never_imported() -> None:
 
 def test_what_is_slow_to_import_waits_until_it_is_used() -> None:
     """Outside of the command line, which cannot do without its parser."""
-    slow = {"matplotlib", "tensorboard", "rich", "pydantic", "transformers"}
+    slow = {"matplotlib", "tensorboard", "rich", "pydantic", "transformers", "pydicom", "datasets"}
     for path in FILES:
         for line, name in at_import(path):
             assert name.split(".")[0] not in slow, f"{path.relative_to(SOURCE)}:{line} imports {name} at once"

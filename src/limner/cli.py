@@ -57,8 +57,9 @@ class Train:
 
     Attributes:
         recipe: what to train; "limner recipes" lists them.
-        data: the pictures: --data SOURCE, where SOURCE is a folder (class = sub-folder), a .zip, an .npz, an idx .gz,
-            a catalogue name such as mnist, or builtin:glyphs, builtin:shapes.
+        data: the pictures: --data SOURCE, where SOURCE is a folder (class = sub-folder), a .zip, a .tar or shards of
+            it, an .npz, an idx .gz, DICOM files, hf:NAME, a catalogue name such as mnist, or builtin:glyphs,
+            builtin:shapes.
         out: the run's folder; runs/RECIPE-DATA-NUMBER by default.
         minutes: wall-clock budget, set-up included; 5 if neither this nor --images is given.
         images: budget in images seen.
@@ -97,7 +98,8 @@ class Sample:
         solver: euler, heun, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde or unipc; jump for models of few steps.
         guidance: how strongly to steer to the class; 1 is off.
         guide: steer away from this worse model of the same pictures instead (autoguidance); a run or a snapshot.
-        out: a .png for one grid, or a folder for single files.
+        size: height and width, if not those that the model was made for.
+        out: a .png for one grid, or a folder for single files, which keep 16 bits where the model has them.
         overwrite: replace what is at --out.
         json: print one JSON object, for programs.
     """
@@ -110,6 +112,7 @@ class Sample:
     solver: str | None = None
     guidance: float | None = None
     guide: Path | None = None
+    size: tuple[int, int] | None = None
     out: Path = Path("samples.png")
     overwrite: bool = False
     json: bool = False
@@ -124,6 +127,7 @@ class Sample:
             self.solver,
             self.guidance,
             self.guide,
+            self.size,
             self.out,
             self.overwrite,
         )

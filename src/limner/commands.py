@@ -8,11 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from limner.contracts import ImageSpec, Model
 from limner.data import DataConfig
+from limner.data.levels import Pixels
 from limner.errors import UserError
 from limner.models import NetConfig
 from limner.recipes import RECIPES, SIZES, AnyRecipe
@@ -20,7 +18,7 @@ from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
 from limner.sampling import sample as draw
 from limner.training.costs import counted
-from limner.training.grids import grid, save_png
+from limner.training.grids import grid, save_picture, save_png
 from limner.training.run import RunResult
 from limner.training.snapshot import load
 
@@ -121,6 +119,7 @@ def sample(
     solver: str | None,
     guidance: float | None,
     guide: Path | None,
+    size: tuple[int, int] | None,
     out: Path,
     overwrite: bool,
 ) -> Outcome:
@@ -130,7 +129,9 @@ def sample(
     if out.suffix and n > _GRID:
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
     worse = None if guide is None else load(guide)
-    images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance, guide=worse)
+    images = draw(
+        loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance, guide=worse, size=size
+    )
     names = class_names(loaded, n, label)
     if out.suffix:
         save_png(grid(images), out)
@@ -157,13 +158,13 @@ def _may_write(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out} already exists; choose another --out, or add --overwrite")
 
 
-def _write_files(images: npt.NDArray[np.uint8], names: Sequence[str], out: Path) -> list[str]:
+def _write_files(images: Pixels, names: Sequence[str], out: Path) -> list[str]:
     """One file a picture, in a folder a class where there are classes: a source for ``--data`` again."""
     files = []
     for i, image in enumerate(images):
         folder = out / _safe(names[i]) if names else out
         path = folder / f"{i:06d}.png"
-        save_png(grid(image[None], scale=1, gap=0), path)
+        save_picture(image, path)
         files.append(str(path))
     return files
 

@@ -3,7 +3,7 @@
 Images are made by *refining* noise step by step. A :class:`Denoiser` does that, between images and what it sees may
 stand a :class:`Codec`, and a :class:`Model` is what ``limner.load`` returns and every operation takes.
 
-Inside, pictures are float32, NCHW, in [-1, 1]; at the edges uint8, NHWC.
+Inside, pictures are float32, NCHW, in [-1, 1]; at the edges uint8, or uint16 where a spec has 16 bits, NHWC.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ CHANNELS: dict[str, int] = {"L": 1, "RGB": 3, "RGBA": 4}
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What an image of a model is: ``size`` is (height, width). A latent has a spec too."""
+    """What an image of a model is: ``size`` is (height, width), ``bits`` are 8 or 16. A latent has a spec too."""
 
     channels: int
     size: tuple[int, int]
     mode: str
     bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.bits not in (8, 16):
+            raise UserError(f"pictures of {self.bits} bits are not known; they have 8 or 16")
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -14,6 +14,11 @@ class UserError(Exception):
     """
 
 
+def missing(what: str, extra: str) -> UserError:
+    """The error of something that takes packages which are not installed; ``what`` is in the plural."""
+    return UserError(f"{what} need packages that are not installed: pip install 'limner[{extra}]'")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A ``; did you mean 'x'?`` for a mistyped name, or the known names if none is near."""
     names = sorted(known)

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from limner.commands import Outcome, class_names, measure_lines
 from limner.comparison import JUDGED, free, table, write_page
 from limner.comparison import compare as side_by_side
-from limner.contracts import Mode, Model
+from limner.contracts import ImageSpec, Mode, Model
 from limner.data import DataConfig, Dataset, open_dataset
+from limner.data.config import Bits
 from limner.downloads import cache_root
 from limner.errors import UserError, within
 from limner.features import load_extractor
@@ -57,9 +58,7 @@ def evaluate(
         pictures = draw(model, n or JUDGED, seed=seed)
         labels = class_names(model, len(pictures), None)
     else:
-        given = open_dataset(
-            dataclasses.replace(reference, source=images, size=real.spec.size, mode=cast(Mode, real.spec.mode))
-        )
+        given = open_dataset(_as_in(real.spec, reference, images))
         if classes and not given.labels:
             raise UserError(f"{images} has no classes to measure within; leave --per-class out")
         pictures, labels = given.images, _names_of(given)
@@ -93,6 +92,19 @@ def evaluate(
         lines += ["within classes:", *_report_lines(inside.rows()), *_class_lines(inside), *inside.notes]
         values["per_class"] = inside.to_dict()
     return Outcome(tuple(lines), values)
+
+
+def _as_in(spec: ImageSpec, reference: DataConfig, source: str) -> DataConfig:
+    """The reference's settings, for pictures of this kind."""
+    return dataclasses.replace(
+        reference,
+        source=source,
+        size=spec.size,
+        mode=cast(Mode, spec.mode),
+        bits=cast(Bits, spec.bits),
+        buckets=0,
+        stream="auto",
+    )
 
 
 def _names_of(pictures: Dataset) -> list[str]:
@@ -149,7 +161,7 @@ def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int
     within("n", n, 2, 10_000_000)
     loaded = load(model)
     spec = loaded.spec
-    real = open_dataset(dataclasses.replace(reference, size=spec.size, mode=cast(Mode, spec.mode)))
+    real = open_dataset(_as_in(spec, reference, reference.source))
     which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
     label = _numbers(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
     bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -73,5 +74,19 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         return root
+
+    return make
+
+
+@pytest.fixture
+def make_tar(tmp_path: Path) -> Callable[..., Path]:
+    def make(files: Mapping[str, bytes], name: str = "set.tar") -> Path:
+        path = tmp_path / name
+        with tarfile.open(path, "w") as archive:
+            for member, content in files.items():
+                about = tarfile.TarInfo(member)
+                about.size = len(content)
+                archive.addfile(about, io.BytesIO(content))
+        return path
 
     return make

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limner.config import from_json
 from limner.data import DataConfig, open_dataset
 from limner.data.build import build
 from limner.data.cache import cache_root
@@ -189,3 +192,34 @@ def test_the_statistics_of_the_pixels(channels, noise, tmp_path):
     assert data.stats.mean == pytest.approx(values.mean(axis=(0, 1, 2)), rel=1e-9)
     around = values - values.mean(axis=(0, 1, 2))
     assert data.stats.std == pytest.approx(np.sqrt((around**2).mean()), rel=1e-9)
+
+
+def test_what_was_decoded_before_there_were_16_bits_is_found_and_is_the_same(tmp_path, encoded, make_zip):
+    """Fingerprints as limner gave them before; a run that began then must be able to go on."""
+    rng = np.random.default_rng(11)
+    pictures = [rng.integers(0, 256, (9, 7, 3), dtype=np.uint8) for _ in range(20)]
+    files = {f"{'ab'[i % 2]}/{i}.png": encoded(picture) for i, picture in enumerate(pictures)}
+    path = make_zip({**files, "metadata.jsonl": b'{"file_name": "a/0.png", "text": "x"}'})
+    arrays = tmp_path / "s.npz"
+    np.savez(arrays, images=rng.integers(0, 256, (30, 6, 5), dtype=np.uint8), labels=np.arange(30) % 4)
+    known = (
+        (DataConfig(str(path)), "805403bd11d637f8ee524117c56986128192b49761c1035a42eadcbe1dff3489"),
+        (
+            DataConfig(str(path), size=(8, 8), mode="L"),
+            "84df6e052dfdf3c868b181f0b0a6b45c9ff0764899bffeb009b037e6c32e9bdc",
+        ),
+        (DataConfig(str(arrays)), "cf50629a1081f9de272ca3cddd466933b2125ab40e21523c8aad80dda16a85a8"),
+    )
+    for config, fingerprint in known:
+        assert open_dataset(config, cache=tmp_path / "cache", progress=False).fingerprint == fingerprint
+        resolved = resolve(config, tmp_path)
+        settings = {name: getattr(config, name) for name in ("size", "mode", "fit", "background", "limit")}
+        key = hashlib.sha256(json.dumps([2, settings, resolved.key]).encode()).hexdigest()[:32]
+        assert (tmp_path / "cache" / "datasets" / key / "images.u8").is_file()
+
+
+def test_settings_that_were_written_before_are_still_read():
+    written = {"source": "x", "size": [4, 5], "mode": "L", "fit": "pad", "background": [1, 2, 3], "limit": None}
+    config = from_json(DataConfig, written, "recipe.json")
+    assert config == DataConfig("x", size=(4, 5), mode="L", fit="pad", background=(1, 2, 3))
+    assert (config.bits, config.window, config.stream, config.buckets) == ("auto", "full", "auto", 0)

@@ -23,7 +23,7 @@ from limner.sampling import (
     evaluations,
     labels_for,
     sample,
-    to_uint8,
+    to_pixels,
 )
 from limner.sampling.solver import Denoise, Memory, Noise
 
@@ -242,8 +242,8 @@ def test_progress_is_told_batch_by_batch(model: Model) -> None:
 def test_pixels_survive_the_way_in_and_out() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
     inside = (levels.float() - 127.5) / 127.5
-    assert to_uint8(inside.reshape(1, 1, 16, 16)).ravel().tolist() == levels.tolist()
-    assert to_uint8(torch.tensor([-9.0, 9.0]).reshape(1, 1, 1, 2)).ravel().tolist() == [0, 255]
+    assert to_pixels(inside.reshape(1, 1, 16, 16), 8).ravel().tolist() == levels.tolist()
+    assert to_pixels(torch.tensor([-9.0, 9.0]).reshape(1, 1, 1, 2), 8).ravel().tolist() == [0, 255]
 
 
 def test_sampling_leaves_the_model_as_it_was(model: Model) -> None:

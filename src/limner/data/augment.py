@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limner import random
+from limner.data.levels import Pixels
 from limner.errors import UserError
 
 _BLOCK = 8192  # samples whose draws are made together: a small batch alone would spend more on them than on pixels
@@ -67,28 +68,26 @@ def _block(seed: int, number: int, stream: str, count: int) -> npt.NDArray[np.fl
 
 
 def move(
-    images: npt.NDArray[np.uint8],
+    images: Pixels,
     indices: npt.NDArray[np.int64],
     *,
     crop: int,
     mirror: bool,
     seed: int,
     samples: Tensor,
-) -> npt.NDArray[np.uint8]:
-    """The chosen pictures, (N, H, W, C) uint8, shifted and mirrored; a fresh array."""
+) -> Pixels:
+    """The chosen pictures, (N, H, W, C) with their bits, shifted and mirrored; a fresh array."""
     picked = _shifted(images, indices, crop, seed, samples) if crop else images[indices]
     if mirror:
         which = np.flatnonzero(draws(seed, samples, "augment/flip", 1)[:, 0] < 0.5)
-        before, after = picked[which], np.empty((len(which), *picked.shape[1:]), np.uint8)
+        before, after = picked[which], np.empty((len(which), *picked.shape[1:]), picked.dtype)
         for channel in range(picked.shape[3]):  # NumPy copies one reversed channel three times as fast as all at once
             after[..., channel] = before[:, :, ::-1, channel]
         picked[which] = after
     return picked
 
 
-def _shifted(
-    images: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], crop: int, seed: int, samples: Tensor
-) -> npt.NDArray[np.uint8]:
+def _shifted(images: Pixels, indices: npt.NDArray[np.int64], crop: int, seed: int, samples: Tensor) -> Pixels:
     height, width = images.shape[1:3]
     draw = draws(seed, samples, "augment/crop", 2)
     shift = np.floor(draw * (2 * crop + 1)).astype(np.int64) - crop

@@ -1,53 +1,15 @@
-"""Data order and batches, both pure functions: nothing to save, nothing to restore, no worker processes."""
+"""Batches, a pure function of data order and seed: nothing to save, nothing to restore, no worker processes."""
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from limner import random
 from limner.data.augment import Augment, move, recolour, rotate
 from limner.data.dataset import Dataset
-
-_HALF, _SCALE = np.float32(127.5), np.float32(1 / 127.5)
-
-
-def order(seed: int, start: int, count: int, n: int) -> npt.NDArray[np.int64]:
-    """Which pictures are seen at the positions ``start`` to ``start + count`` (counted in images seen).
-
-    Position p lies in epoch p // n; every epoch is its own permutation of the n pictures.
-
-    Args:
-        seed: any integer; its low 64 bits count.
-        start: the first position, 0 or more.
-        count: how many positions.
-        n: how many pictures there are.
-
-    Returns:
-        (count,) int64 indices.
-    """
-    if start < 0 or count < 0 or n < 1:
-        raise ValueError(f"order needs start >= 0, count >= 0 and n >= 1, not {start}, {count}, {n}")
-    parts = []
-    while count > 0:
-        epoch, at = divmod(start, n)
-        part = _permutation(seed, epoch, n)[at : at + count]
-        parts.append(part)
-        start, count = start + len(part), count - len(part)
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
-
-
-@lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
-    words = random.bits(seed, torch.arange(n), "data/order", epoch, count=2)
-    keys = (words[:, 0] << 31) | (words[:, 1] >> 1)  # 63 bits: two equal ones are not to be expected
-    permutation: npt.NDArray[np.int64] = torch.argsort(keys, stable=True).numpy()
-    permutation.setflags(write=False)  # it is shared by all callers
-    return permutation
+from limner.data.levels import to_float
 
 
 def gather(
@@ -74,10 +36,3 @@ def gather(
         images = recolour(images, augment.colour, seed=seed, samples=samples)
     label = None if dataset.label is None else torch.from_numpy(dataset.label[indices])
     return images, label
-
-
-def to_float(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """0 to 255 onto [-1, 1]; both ends are met exactly. No torch threads to wait for."""
-    values = pixels.astype(np.float32)
-    np.subtract(values, _HALF, out=values)
-    return np.multiply(values, _SCALE, out=values)

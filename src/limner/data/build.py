@@ -9,7 +9,6 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,27 @@ from PIL import Image
 from limner import random
 from limner.contracts import CHANNELS, DataStats, Mode
 from limner.data.config import DataConfig, DataReport, Plan
-from limner.data.decode import Decoder, Header, Pixels, to_array
+from limner.data.decode import Decoder
+from limner.data.deep import placed
+from limner.data.headers import Header
+from limner.data.levels import DTYPES, Pixels
 from limner.data.parallel import Result, run_chunks
+from limner.data.seal import seal
 from limner.data.sources import FileSource, PictureError, RawSource, Source, count, select
 from limner.data.survey import Headers, Progress, pack, plan_files, plan_raw, sample, survey, unpack, workers
 from limner.errors import UserError
 
 VERSION = 2
-IMAGES, META, LABEL, CAPTIONS, REPORT = "images.u8", "meta.json", "label.npy", "captions.json", "data_report.json"
+META, LABEL, CAPTIONS, REPORT = "meta.json", "label.npy", "captions.json", "data_report.json"
 _CHUNK, _CHUNK_BYTES = 512, 32 * 2**20
-_SEAL_BYTES, _EXACT = 4 * 2**20, 2**12
 
 Rows = npt.NDArray[np.int64]
 Bad = dict[int, str]  # row: reason
+
+
+def images_file(bits: int) -> str:
+    """The name of the file that holds pixels of so many bits, one after the other, low byte first."""
+    return f"images.u{bits}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,12 @@ class Meta:
     mirror_ok: bool
     fingerprint: str
     stats: DataStats
+    bits: int = 8
+
+    @property
+    def images(self) -> str:
+        """The name of the file that holds the pixels."""
+        return images_file(self.bits)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -67,7 +80,7 @@ def build(source: Source, config: DataConfig, folder: Path, progress: Progress) 
     Raises UserError if no picture is usable, OSError if the disk is full; then the folder can be gone on with.
     """
     if config.limit is not None and config.limit < count(source):
-        source = select(source, _chosen(count(source), config.limit))
+        source = select(source, chosen(count(source), config.limit))
     if isinstance(source, RawSource):
         plan, notes = plan_raw(source, config)
         results, bad = _decode(source, plan, folder, progress)
@@ -114,26 +127,27 @@ def _need(used: Sequence[int] | Rows, skipped: list[tuple[str, str]], name: str)
         raise UserError(f"'{name}' has no usable picture: all {len(skipped):,} files are skipped{first}")
 
 
-def _chosen(total: int, limit: int) -> Rows:
+def chosen(total: int, limit: int) -> Rows:
     """``limit`` rows of ``total``, ascending: the first of a fixed order, so that a larger limit only adds."""
     keys = random.bits(0, torch.arange(total), "data/limit").reshape(-1)
     return np.asarray(torch.argsort(keys, stable=True)[:limit].sort().values.numpy(), np.int64)
 
 
-def _row_bytes(plan: Plan) -> int:
-    return plan.size[0] * plan.size[1] * CHANNELS[plan.mode]
+def row_bytes(plan: Plan) -> int:
+    """What one picture takes in the cache."""
+    return plan.size[0] * plan.size[1] * CHANNELS[plan.mode] * plan.bits // 8
 
 
 def _chunk(plan: Plan) -> int:
     """How many pictures are decoded as one piece of work."""
-    return min(_CHUNK, max(1, _CHUNK_BYTES // _row_bytes(plan)))
+    return min(_CHUNK, max(1, _CHUNK_BYTES // row_bytes(plan)))
 
 
 def _decode(source: Source, plan: Plan, folder: Path, progress: Progress) -> tuple[list[Result], Bad]:
-    """Decode into IMAGES, a chunk's good pictures from the chunk's first row on; also which rows were bad, and why."""
-    total, row, chunk = count(source), _row_bytes(plan), _chunk(plan)
+    """Decode into the file of pixels, a chunk's good pictures from the chunk's first row on; and the bad rows."""
+    total, row, chunk = count(source), row_bytes(plan), _chunk(plan)
     pictures = _from_files(source, plan) if isinstance(source, FileSource) else _from_arrays(source, plan)
-    path = folder / IMAGES
+    path = folder / images_file(plan.bits)
     path.open("ab").close()
     Image.init()  # before helpers are forked, so that none of them has to import
 
@@ -162,7 +176,7 @@ def _decode(source: Source, plan: Plan, folder: Path, progress: Progress) -> tup
 
 
 def _write_all(file: int, pixels: Pixels) -> None:
-    left = pixels.reshape(-1).data
+    left = pixels.reshape(-1).view(np.uint8).data
     while len(left):  # a nearly full disk takes a part first, and raises at the next try
         left = left[os.write(file, left) :]
 
@@ -191,29 +205,27 @@ def _from_files(source: FileSource, plan: Plan) -> Callable[[int, int], Decoded]
 
 def _from_arrays(source: RawSource, plan: Plan) -> Callable[[int, int], Decoded]:
     images, mode = source.images, {1: "L", 3: "RGB", 4: "RGBA"}[source.images.shape[3]]
+    ready = (images.shape[1:3], mode, images.dtype) == (plan.size, plan.mode, DTYPES[plan.bits])
 
     def pictures(start: int, stop: int) -> Decoded:
         part = np.ascontiguousarray(images[start:stop])
-        if part.shape[1:3] == plan.size and mode == plan.mode:
-            return part, Counter(), []
-        flat = (Image.fromarray(picture[..., 0] if mode == "L" else picture) for picture in part)
-        return np.stack([to_array(picture, plan) for picture in flat]), Counter(), []
+        return part if ready else np.stack([placed(picture, plan) for picture in part]), Counter(), []
 
     return pictures
 
 
 def _compact(folder: Path, rows: list[int], plan: Plan) -> None:
     """Close the gaps that bad pictures left at the ends of chunks, and cut off what lies behind the last picture."""
-    row, chunk = _row_bytes(plan), _chunk(plan)
+    row, chunk, path = row_bytes(plan), _chunk(plan), folder / images_file(plan.bits)
     if all(used == chunk for used in rows[:-1]):
-        os.truncate(folder / IMAGES, sum(rows) * row)
+        os.truncate(path, sum(rows) * row)
         return
-    packed = folder / f"{IMAGES}.packed"
-    with (folder / IMAGES).open("rb") as old, packed.open("wb") as new:
+    packed = path.with_suffix(".packed")
+    with path.open("rb") as old, packed.open("wb") as new:
         for i, used in enumerate(rows):
             old.seek(i * chunk * row)
             new.write(old.read(used * row))
-    packed.replace(folder / IMAGES)
+    packed.replace(path)
 
 
 def _finish(source: Source, plan: Plan, report: DataReport, folder: Path) -> None:
@@ -224,17 +236,22 @@ def _finish(source: Source, plan: Plan, report: DataReport, folder: Path) -> Non
         (folder / CAPTIONS).write_text(json.dumps(source.captions, ensure_ascii=False), encoding="utf-8")
     report.write(folder / REPORT)
     shape = (report.used, *plan.size, CHANNELS[plan.mode])
-    images: Pixels = np.memmap(folder / IMAGES, np.uint8, "r", shape=shape)
-    digest, stats = _seal(images)
-    said = json.dumps([VERSION, shape, source.labels, source.captions])
+    path = folder / images_file(plan.bits)
+    images: Pixels = np.memmap(path, DTYPES[plan.bits], "r", shape=shape)
+    digest, stats = seal(images)
+    # Eight bits are not told: sets that were opened before there were others keep their fingerprints.
+    said = json.dumps([VERSION, shape, source.labels, source.captions, *([] if plan.bits == 8 else [plan.bits])])
     label = b"" if source.label is None else source.label.astype("<i8").tobytes()
     fingerprint = hashlib.sha256(b"\0".join([said.encode(), label, digest])).hexdigest()
-    meta = Meta(VERSION, report.used, plan.size, plan.mode, source.labels, source.mirror_ok, fingerprint, stats)
+    meta = Meta(
+        VERSION, report.used, plan.size, plan.mode, source.labels, source.mirror_ok, fingerprint, stats, plan.bits
+    )
     del images
-    for done in (*folder.glob("survey-*"), *folder.glob("decode-*")):
+    others = (folder / images_file(bits) for bits in DTYPES if bits != plan.bits)  # a first plan's
+    for done in (*folder.glob("survey-*"), *folder.glob("decode-*"), *others):
         done.unlink(missing_ok=True)
-    for name in (IMAGES, LABEL, CAPTIONS, REPORT):
-        _sync(folder / name)
+    for file in (path, folder / LABEL, folder / CAPTIONS, folder / REPORT):
+        _sync(file)
     temporary = folder / f"{META}.tmp"
     temporary.write_text(json.dumps(asdict(meta)), encoding="utf-8")
     _sync(temporary)
@@ -245,32 +262,3 @@ def _sync(path: Path) -> None:
     if path.exists():
         with path.open("r+b") as file:
             os.fsync(file.fileno())
-
-
-def _seal(images: Pixels) -> tuple[bytes, DataStats]:
-    """A digest of the pixels, and their statistics (from exact sums)."""
-    block, channels = max(1, _SEAL_BYTES // int(np.prod(images.shape[1:]))), images.shape[3]
-
-    def one(start: int) -> tuple[bytes, npt.NDArray[np.uint64], int]:
-        values = np.asarray(images[start : start + block]).reshape(-1, channels)
-        whole = len(values) // _EXACT * _EXACT
-        sums = [_sums(values[:whole].reshape(-1, _EXACT, channels)), _sums(values[whole:][None])]
-        digest = hashlib.blake2b(values.reshape(-1).data).digest()
-        return digest, sums[0][0] + sums[1][0], sums[0][1] + sums[1][1]
-
-    with ThreadPoolExecutor(workers(len(images))) as pool:
-        parts = list(pool.map(one, range(0, len(images), block)))
-    totals = [sum(int(total[channel]) for _, total, _ in parts) for channel in range(channels)]
-    means = [total / (images.size // channels) for total in totals]
-    square = sum(squares for _, _, squares in parts) / images.size
-    variance = square - sum(mean**2 for mean in means) / channels
-    stats = DataStats(tuple(mean / 127.5 - 1 for mean in means), max(variance, 0.0) ** 0.5 / 127.5)
-    return b"".join(digest for digest, _, _ in parts), stats
-
-
-def _sums(rows: Pixels) -> tuple[npt.NDArray[np.uint64], int]:
-    """The sum of each channel's values and of all values' squares, of rows (R, P, C); 32 bits hold the squares of one
-    row of up to 66,051 values."""
-    flat = rows.reshape(len(rows), rows.shape[1] * rows.shape[2])
-    squares = np.einsum("ij,ij->i", flat, flat, dtype=np.uint32)
-    return rows.sum(axis=1, dtype=np.uint32).sum(axis=0, dtype=np.uint64), int(squares.sum(dtype=np.uint64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -13,12 +14,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from limner.data.build import IMAGES, META, VERSION, Meta, build
+from limner.data.build import META, VERSION, Meta, build
 from limner.data.config import DataConfig
 from limner.data.resolve import Resolved
 from limner.data.survey import Progress
 from limner.downloads import cache_root as cache_root
 from limner.errors import UserError
+
+_APART = frozenset(("source", "stream"))  # settings that what is decoded does not depend on
+_LATER = frozenset(("bits", "window", "buckets"))
+
+
+def place(config: DataConfig, resolved: Resolved, root: Path) -> Path:
+    """The folder that a source's decoded pictures have or would have."""
+    settings = {key: value for key, value in asdict(config).items() if not (key in _APART or _as_ever(key, value))}
+    key = hashlib.sha256(json.dumps([VERSION, settings, resolved.key]).encode()).hexdigest()[:32]
+    return root / "datasets" / key
 
 
 def cached(config: DataConfig, resolved: Resolved, root: Path, progress: bool) -> Path:
@@ -27,9 +38,7 @@ def cached(config: DataConfig, resolved: Resolved, root: Path, progress: bool) -
     Processes that ask for the same one at the same time wait for the first; its lock ends with it, however it ends,
     and what it had decoded is gone on with. A full disk is a UserError that names the folder.
     """
-    settings = {key: value for key, value in asdict(config).items() if key != "source"}
-    key = hashlib.sha256(json.dumps([VERSION, settings, resolved.key]).encode()).hexdigest()[:32]
-    folder = root / "datasets" / key
+    folder = place(config, resolved, root)
     if is_whole(folder):
         return folder
     try:
@@ -47,14 +56,18 @@ def cached(config: DataConfig, resolved: Resolved, root: Path, progress: bool) -
     return folder
 
 
+def _as_ever(name: str, value: object) -> bool:
+    """Whether a setting came later, and is at what it was before it came: what had been decoded by then is good."""
+    return name in _LATER and value == DataConfig.__dataclass_fields__[name].default
+
+
 def is_whole(folder: Path) -> bool:
     try:
         meta = Meta.read(folder / META)
-        size = (folder / IMAGES).stat().st_size
+        size = (folder / meta.images).stat().st_size
     except (OSError, ValueError, TypeError, KeyError):
         return False
-    height, width = meta.size
-    return meta.version == VERSION and size == meta.count * height * width * meta.shape[3]
+    return meta.version == VERSION and size == math.prod(meta.shape) * meta.bits // 8
 
 
 def _make(config: DataConfig, resolved: Resolved, folder: Path, partial: Path, progress: bool) -> None:
@@ -62,7 +75,7 @@ def _make(config: DataConfig, resolved: Resolved, folder: Path, partial: Path, p
     try:
         with _no_collection():
             source = resolved.load()
-        with _bar(progress, resolved.name) as show:
+        with bar(progress, resolved.name) as show:
             build(source, config, partial, show)
     except UserError:
         shutil.rmtree(partial, ignore_errors=True)  # what is wrong with the source changes its key when it is put right
@@ -110,7 +123,7 @@ def _locked(path: Path, progress: bool) -> Iterator[bool]:
 
 
 @contextmanager
-def _bar(progress: bool, name: str) -> Iterator[Progress]:
+def bar(progress: bool, name: str) -> Iterator[Progress]:
     """A progress bar on a terminal; it is drawn by the caller's own thread, so that helpers may be forked beside it."""
     if not (progress and sys.stderr.isatty()):
         yield lambda stage, done, total: None

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from limner.contracts import CHANNELS, DataStats, ImageSpec
-from limner.data.build import CAPTIONS, IMAGES, LABEL, META, REPORT, Meta
-from limner.data.cache import cache_root, cached
-from limner.data.config import DataConfig, DataReport
-from limner.data.resolve import resolve
+from limner.data.build import CAPTIONS, LABEL, META, REPORT, Meta
+from limner.data.config import DataReport
+from limner.data.levels import DTYPES, Pixels
+from limner.data.order import Rows, order
 from limner.data.sources import pick
 from limner.errors import UserError
+
+
+class Feed(Protocol):
+    """Where a training's pictures come from if they do not all lie in one array."""
+
+    def batch(self, seed: int, first: int, count: int) -> tuple[Dataset, Rows]:
+        """As :meth:`Dataset.batch`."""
+        ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Dataset:
 
     Attributes:
         spec: what a picture is.
-        images: (N, H, W, C) uint8, a read-only map of a file.
+        images: (N, H, W, C) uint8, or uint16 where the spec has 16 bits; a read-only map of a file.
         label: (N,) int64, or None.
         labels: the names of the classes, () if there are none.
         captions: one a picture ("" where it has none), or None.
@@ -35,10 +45,11 @@ class Dataset:
         report: what was used and what was skipped.
         stats: mean and spread of the pictures' values.
         mirror_ok: whether a picture means the same when it is flipped left to right.
+        feed: what a training sees, where that is not ``images``; they are then a part of the set, for all else.
     """
 
     spec: ImageSpec
-    images: npt.NDArray[np.uint8]
+    images: Pixels
     label: npt.NDArray[np.int64] | None
     labels: tuple[str, ...]
     captions: tuple[str, ...] | None
@@ -46,9 +57,24 @@ class Dataset:
     report: DataReport
     stats: DataStats
     mirror_ok: bool = False
+    feed: Feed | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def batch(self, seed: int, first: int, count: int) -> tuple[Dataset, Rows]:
+        """What a training sees at the positions ``first`` to ``first + count``, counted in images seen.
+
+        A pure function of these and the seed: a data set of pictures of one size, and (count,) indices into it.
+        """
+        if self.feed is not None:
+            return self.feed.batch(seed, first, count)
+        return self, order(seed, first, count, len(self))
+
+    def close(self) -> None:
+        """Let go of what only a training needs."""
+        if self.feed is not None:
+            self.feed.close()
 
     def subset(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
         """These pictures, in this order. A view if the indices are evenly spaced, else a copy in memory.
@@ -67,6 +93,7 @@ class Dataset:
             captions=None if self.captions is None else pick(self.captions, rows),
             fingerprint=digest.hexdigest(),
             report=replace(self.report, used=len(rows)),
+            feed=None,
         )
 
 
@@ -78,32 +105,13 @@ def _slice(rows: npt.NDArray[np.int64]) -> slice | None:
     return slice(int(rows[0]), int(rows[-1]) + 1, step)
 
 
-def open_dataset(config: DataConfig | str, *, cache: Path | None = None, progress: bool = True) -> Dataset:
-    """Open a data set, decoding it into the cache if that has not been done.
-
-    Args:
-        config: the settings, or just the source.
-        cache: where decoded pictures and downloads are kept; $LIMNER_CACHE or ~/.cache/limner by default.
-        progress: draw a bar while it decodes, and print the report's summary line, both on standard error.
-
-    Raises:
-        UserError: if there is no such source, it has no usable picture, or the cache cannot be written.
-    """
-    settings = DataConfig(config) if isinstance(config, str) else config
-    root = cache_root(cache)
-    resolved = resolve(settings, root / "downloads")
-    dataset = _load(cached(settings, resolved, root, progress), settings.source)
-    if progress:
-        print(dataset.report.summary(), file=sys.stderr)
-    return dataset
-
-
-def _load(folder: Path, source: str) -> Dataset:
+def load(folder: Path, source: str) -> Dataset:
+    """The decoded pictures in a folder of the cache."""
     meta = Meta.read(folder / META)
-    images = np.asarray(np.memmap(folder / IMAGES, np.uint8, "r", shape=meta.shape))
+    images = np.asarray(np.memmap(folder / meta.images, DTYPES[meta.bits], "r", shape=meta.shape))
     label, captions = folder / LABEL, folder / CAPTIONS
     return Dataset(
-        spec=ImageSpec(CHANNELS[meta.mode], meta.size, meta.mode),
+        spec=ImageSpec(CHANNELS[meta.mode], meta.size, meta.mode, meta.bits),
         images=images,
         label=np.load(label, allow_pickle=False) if label.exists() else None,
         labels=meta.labels,

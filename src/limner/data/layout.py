@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from limner.data.sources import Entry, FileSource, PictureError, Reader, Store
+from limner.data.stores import FolderStore
+from limner.data.tars import SUFFIX
 from limner.errors import UserError
 
 _TEXTS = ("txt", "md", "html", "htm", "rst", "pdf", "log", "py")
@@ -41,6 +44,18 @@ def arrange(store: Store, name: str, everything: list[Entry] | None = None) -> F
         return _captions(source, aside, reader)
     finally:
         reader.close()
+
+
+def holds_tars(listing: list[Entry]) -> bool:
+    """Whether a folder's files are tar archives, but for those beside them that no picture comes from."""
+    files = [entry.name for entry in listing if not _is_aside(entry.name)]
+    return bool(files) and all(name.endswith(SUFFIX) for name in files)
+
+
+def single(path: Path) -> FileSource:
+    """One picture file as a source."""
+    stat = path.stat()
+    return FileSource(FolderStore(path.parent), (Entry(path.name, stat.st_size, stat.st_mtime_ns),))
 
 
 def natural(name: str) -> str:

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from limner.data import catalogue, layout, raw
+from limner.data import catalogue, dicom, hub, layout, raw, shards
 from limner.data.config import DataConfig
 from limner.data.sources import FileSource, RawSource, Source, check_raw
-from limner.data.stores import FolderStore, ZipStore
+from limner.data.stores import FolderStore, ZipStore, edges
+from limner.data.tars import SUFFIX, TarStore, expand, is_pattern
 from limner.errors import UserError, nearest
 
 BUILTIN = "builtin:"
 _BUILTINS = ("glyphs", "shapes")
-_EDGE = 2**16  # bytes at either end of a file that go into its key; an archive's directory lies at its end
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,31 @@ class Resolved:
         name: as reports should call it.
         key: says what the content is, cheaply.
         load: reads the listing or the arrays; raises UserError.
+        shards: the tar archives that it consists of, () if it is something else.
     """
 
     name: str
     key: tuple[str, ...]
     load: Callable[[], Source]
+    shards: tuple[Path, ...] = ()
 
 
-def resolve(config: DataConfig, downloads: Path) -> Resolved:
-    """Find a source. Raises UserError, with the nearest known name where a name is mistyped."""
+def resolve(config: DataConfig, downloads: Path, *, progress: bool = False) -> Resolved:
+    """Find a source. Raises UserError, with the nearest known name where a name is mistyped.
+
+    Args:
+        config: the settings; only what the source depends on is looked at.
+        downloads: where files of the catalogue are kept.
+        progress: allow bars of what has to be downloaded.
+    """
     name = config.source
     if name.startswith(BUILTIN):
         return _builtin(config)
+    if name.startswith(hub.PREFIX):
+        return _hub(name, progress)
     path = Path(name).expanduser()
+    if is_pattern(name) and not path.exists():
+        return _tars(expand(name), name)
     if path.is_dir():
         return _folder(path, name)
     if path.is_file():
@@ -50,16 +62,46 @@ def resolve(config: DataConfig, downloads: Path) -> Resolved:
     return _named(name, downloads)
 
 
+def absolute(source: str) -> str:
+    """The source, as it is called from any folder."""
+    if source.startswith(hub.PREFIX):
+        address = hub.Address.of(source)
+        if address.folder is None:
+            return source
+        return f"{hub.PREFIX}{address.folder.resolve()}{source.removeprefix(hub.PREFIX + address.name)}"
+    path = Path(source).expanduser()
+    if path.exists():
+        return str(path.resolve())
+    return str(path.absolute()) if is_pattern(source) else source
+
+
 def _folder(path: Path, name: str) -> Resolved:
     store = FolderStore(path)
     listing = store.entries()
+    if layout.holds_tars(listing):
+        return _tars(tuple(path / entry.name for entry in listing if entry.name.endswith(SUFFIX)), name)
     digest = hashlib.sha256()
     for entry in listing:
         digest.update(f"{entry.name}\0{entry.size}\0{entry.offset}\n".encode(errors="surrogateescape"))
     return Resolved(name, ("folder", digest.hexdigest()), lambda: layout.arrange(store, name, listing))
 
 
+def _hub(name: str, progress: bool) -> Resolved:
+    rows, split = hub.open_rows(name, progress)
+    key = ("hub", rows._fingerprint, str(len(rows)), split)
+    return Resolved(name, key, lambda: hub.arrange(rows, split, name))
+
+
+def _tars(paths: tuple[Path, ...], name: str) -> Resolved:
+    digest = hashlib.sha256(repr([_stamp(path) for path in paths]).encode(errors="surrogateescape"))
+    return Resolved(name, ("tar", digest.hexdigest()), lambda: shards.arrange(TarStore(paths), name), paths)
+
+
 def _file(path: Path, name: str) -> Resolved:
+    if path.suffix.lower() == SUFFIX:
+        return _tars((path,), name)
+    if SUFFIX in path.suffixes[-2:-1] or path.suffix.lower() == ".tgz":
+        raise UserError(f"'{name}' is compressed as a whole, so no file of it can be read alone; unpack it to a .tar")
     load = _loader(path, name)
     labels = raw.label_file(path) if load is raw.read_idx else None
     key = tuple(part for file in (path, labels) if file is not None for part in _stamp(file))
@@ -70,30 +112,29 @@ def _loader(path: Path, name: str) -> Callable[[Path], Source]:
     """By content, as far as it tells: an .npz is a zip archive too."""
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(dicom.START)
     except OSError as error:
         raise UserError(f"cannot read '{name}': {error.strerror}") from error
     if path.suffix.lower() == ".npz":
         return raw.read_npz
     if path.suffix.lower() == ".zip" or start[:2] == b"PK":
         return lambda path: layout.arrange(ZipStore(path), name)
+    if dicom.matches(start):
+        return layout.single
     if start[:2] in (b"\x1f\x8b", b"\0\0"):
         return raw.read_idx
     raise UserError(
-        f"'{name}' is not a source that is read: a folder, .zip, .npz, idx .gz, a known set or {BUILTIN}NAME"
+        f"'{name}' is not a source that is read: a folder, .zip, .tar, .npz, idx .gz, DICOM, {hub.PREFIX}NAME, a known "
+        f"set or {BUILTIN}NAME"
     )
 
 
 def _stamp(path: Path) -> tuple[str, ...]:
     try:
         stat = path.stat()
-        with path.open("rb") as file:
-            digest = hashlib.sha256(file.read(_EDGE))
-            file.seek(max(stat.st_size - _EDGE, 0))
-            digest.update(file.read(_EDGE))
     except OSError as error:
         raise UserError(f"cannot read '{path}': {error.strerror}") from error
-    return (os.fspath(path.resolve()), str(stat.st_size), str(stat.st_mtime_ns), digest.hexdigest())
+    return (os.fspath(path.resolve()), str(stat.st_size), str(stat.st_mtime_ns), edges(path))
 
 
 def _named(name: str, downloads: Path) -> Resolved:

@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from limner.data.levels import Pixels
 from limner.errors import UserError
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class RawSource:
     """Pictures that need no decoding.
 
     Attributes:
-        images: (N, H, W, C) uint8, C = 1 (grey), 3 (RGB) or 4 (RGBA).
+        images: (N, H, W, C) uint8 or uint16, C = 1 (grey), 3 (RGB) or 4 (RGBA).
         label: (N,) int64, or None if the pictures have no classes.
         labels: the names of the classes in the order of their numbers, () if there are none.
         captions: one a picture, or None.
@@ -33,7 +34,7 @@ class RawSource:
         mirror_ok: whether a picture means the same when it is flipped left to right.
     """
 
-    images: npt.NDArray[np.uint8]
+    images: Pixels
     label: npt.NDArray[np.int64] | None = None
     labels: tuple[str, ...] = ()
     captions: tuple[str, ...] | None = None
@@ -115,8 +116,8 @@ def pick(values: tuple[T, ...], rows: Iterable[int]) -> tuple[T, ...]:
 def check_raw(source: RawSource, name: str) -> RawSource:
     """The source with (N, H, W, C) images, or a UserError that says what is wrong with its arrays."""
     images, label = source.images, source.label
-    if images.dtype != np.uint8:
-        raise UserError(f"'{name}' holds {images.dtype} pictures; save them as uint8 (0 to 255)")
+    if images.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"'{name}' holds {images.dtype} pictures; save them as uint8 (0 to 255) or uint16 (to 65,535)")
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3, 4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
@@ -20,6 +21,19 @@ _LOCAL_SLACK = 30 + 512  # the extra field here may differ from the directory's;
 _END = struct.Struct("<4sHHHHIIH")
 _CENTRAL = struct.Struct("<4s4xHH4xIIIHHH8xI")
 _ENCRYPTED, _UTF8 = 1, 0x800
+_EDGE = 2**16
+
+
+def edges(path: Path) -> str:
+    """SHA-256 of the first and the last bytes of a file; an archive's directory lies at its end."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.sha256(file.read(_EDGE))
+            file.seek(max(os.fstat(file.fileno()).st_size - _EDGE, 0))
+            digest.update(file.read(_EDGE))
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror}") from error
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,7 @@ class ZipStore:
                     found = [_zip_entry(info) for info in archive.infolist()]
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
             raise UserError(f"'{self.path}' cannot be read as a zip archive: {error}") from error
-        return [entry for entry in found if not entry.name.endswith("/") and not _hidden(entry.name)]
+        return [entry for entry in found if not entry.name.endswith("/") and not hidden(entry.name)]
 
     def reader(self) -> Reader:
         return _ZipReader(self.path)
@@ -150,7 +164,8 @@ def _plain_directory(file: BinaryIO) -> list[Entry] | None:
     return found if len(found) == count else None
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether a file of an archive is one that folders do not show."""
     if name.startswith("__MACOSX/"):
         return True
     if not name.startswith(".") and "/." not in name:

@@ -12,8 +12,10 @@ from pathlib import Path
 from PIL import Image
 
 from limner.contracts import Mode
-from limner.data.config import DataConfig, Plan
-from limner.data.decode import Header, read_header
+from limner.data.config import Bits, DataConfig, Plan
+from limner.data.decode import read_header
+from limner.data.headers import Header
+from limner.data.levels import bits_of
 from limner.data.parallel import Result, run_chunks
 from limner.data.sources import Entry, FileSource, PictureError, RawSource
 
@@ -93,16 +95,25 @@ def plan_files(headers: Headers, config: DataConfig) -> tuple[Plan, list[str]]:
     size, notes = _choose_size(_sizes(headers), config)
     total, colour = headers.total(), _times(headers, lambda h: not h.grey)
     mode: Mode = config.mode if config.mode != "auto" else "RGB" if colour else "L"
-    plan = Plan(size, mode, config.fit, config.background)
+    deep, moving = _times(headers, lambda h: h.deep), _times(headers, lambda h: h.frames)
+    plan = Plan(size, mode, config.fit, config.background, _bits(config, all_deep=deep == total), config.window)
     if mode == "L" and colour:
         notes.append(f"{colour:,} colour pictures become grey")
     if mode != "L" and colour < total:
         notes.append(f"{total - colour:,} grey pictures become {mode}")
     notes += _alpha_note(_times(headers, lambda h: h.alpha), plan)
-    deep, moving = _times(headers, lambda h: h.deep), _times(headers, lambda h: h.frames)
-    notes += [f"{deep:,} pictures of 16 bits are scaled to 8"] if deep else []
-    notes += [f"{moving:,} animated pictures give their first frame"] if moving else []
+    if plan.bits == 8:
+        notes += [f"{deep:,} pictures of 16 bits are scaled to 8"] if deep else []
+    else:
+        notes += [f"{total - deep:,} pictures of 8 bits are scaled to 16"] if deep < total else []
+    notes += [f"{moving:,} pictures of several frames give the first"] if moving else []
     return plan, notes
+
+
+def _bits(config: DataConfig, *, all_deep: bool) -> Bits:
+    if config.bits == "auto":
+        return 16 if all_deep else 8
+    return config.bits
 
 
 def _sizes(headers: Headers) -> Counter[tuple[int, int]]:
@@ -121,7 +132,10 @@ def plan_raw(source: RawSource, config: DataConfig) -> tuple[Plan, list[str]]:
     count, height, width, channels = source.images.shape
     size, notes = _choose_size(Counter({(height, width): count}), config)
     mode: Mode = config.mode if config.mode != "auto" else "L" if channels == 1 else "RGB"
-    plan = Plan(size, mode, config.fit, config.background)
+    deep = bits_of(source.images) == 16
+    plan = Plan(size, mode, config.fit, config.background, _bits(config, all_deep=deep))
+    if deep and plan.bits == 8:
+        notes.append("pictures of 16 bits are scaled to 8")
     if mode == "L" and channels > 1:
         notes.append("colour pictures become grey")
     if mode != "L" and channels == 1:

@@ -1,4 +1,4 @@
-"""What a measure sees of a picture: an extractor turns uint8 pictures into vectors."""
+"""What a measure sees of a picture: an extractor turns pictures of 8 or 16 bits into vectors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.errors import UserError
 
-Images = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8 | np.uint16]
 Features = npt.NDArray[np.float32]
 
 MODES: dict[int, str] = {1: "grey (1 channel)", 3: "RGB (3 channels)", 4: "RGBA (4 channels)"}
@@ -22,7 +22,7 @@ AS_RGB = "grey repeated to RGB, alpha composited on white"
 
 @dataclass(frozen=True)
 class Extractor:
-    """Pictures (N, H, W, C) uint8 to features (N, dim) float32, and what a receipt must say of it.
+    """Pictures (N, H, W, C) uint8 or uint16 to features (N, dim) float32, and what a receipt must say of it.
 
     Attributes:
         name: a row of :data:`limner.features.EXTRACTORS`, or "package.module:function".
@@ -87,24 +87,31 @@ class Extractor:
 
 
 def as_tensor(images: Images, device: torch.device) -> Tensor:
-    """Pictures (N, H, W, C) uint8 to (N, C, H, W) float32 in [0, 1]."""
-    # A copy also where it would not be needed: a read-only memory map must not become a writable tensor.
-    pixels = torch.from_numpy(np.array(images, order="C")).to(device)
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+    """Pictures (N, H, W, C) uint8 or uint16 to (N, C, H, W) float32 in [0, 1], every level of its own."""
+    # A copy also where it would not be needed: a read-only memory map must not become a writable tensor. Torch can do
+    # little with uint16.
+    own = np.array(images, np.uint8 if images.dtype == np.uint8 else np.float32, order="C")
+    pixels = torch.from_numpy(own).to(device)
+    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(float(np.iinfo(images.dtype).max))
 
 
 def as_rgb(images: Images, device: torch.device) -> Tensor:
-    """Pictures (N, H, W, C) uint8 to (N, 3, H, W) float32 in [0, 255], whole numbers: grey is repeated, RGBA composited
-    on white."""
-    pixels = torch.from_numpy(np.array(images, order="C")).to(device).permute(0, 3, 1, 2).to(torch.float32)
+    """Pictures (N, H, W, C) uint8 or uint16 to (N, 3, H, W) float32 in [0, 255], whole numbers if they were of 8 bits:
+    grey is repeated, RGBA composited on white."""
+    whole = images.dtype == np.uint8
+    pixels = as_tensor(images, device).mul_(255.0)
+    if whole:
+        pixels.round_()
     if pixels.shape[1] == 4:
         alpha = pixels[:, 3:] / 255.0
-        return (pixels[:, :3] * alpha + 255.0 * (1.0 - alpha)).round_()
+        mixed = pixels[:, :3] * alpha + 255.0 * (1.0 - alpha)
+        return mixed.round_() if whole else mixed
     return pixels.expand(-1, 3, -1, -1)
 
 
 def extract(extractor: Extractor, images: Images, *, batch: int | None = None, progress: bool = False) -> Features:
-    """Features (N, D) float32 of all pictures (N, H, W, C) uint8, a batch at a time; None takes the extractor's."""
+    """Features (N, D) float32 of all pictures (N, H, W, C) uint8 or uint16, ``batch`` at a time, or as many as the
+    extractor likes."""
     extractor.check(images.shape)
     out = np.empty((len(images), extractor.dim), dtype=np.float32)
     label = f"{extractor.name} features" if progress else None

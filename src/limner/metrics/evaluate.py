@@ -66,7 +66,7 @@ def evaluate(
     """Scores of ``images`` against ``reference``, each with an interval and a receipt.
 
     Args:
-        images: the pictures to judge, (N, H, W, C) uint8, or a data set.
+        images: the pictures to judge, (N, H, W, C) uint8 or uint16, or a data set.
         reference: the real ones, all of which are used (training pictures, where originality is asked for).
         extractor: what looks at them; None is ``wavelets``.
         metrics: names of :data:`METRICS`; ``inception_score`` needs an extractor that names classes. None takes

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from limner import random
 from limner.errors import UserError
+from limner.features.extractor import as_tensor
 
 Pictures = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -199,7 +200,7 @@ def _batches(count: int, how: ReaderTraining) -> Iterator[Tensor]:
 
 def _ink(images: Pictures, size: tuple[int, int]) -> Tensor:
     """(N, 1, *size) float32 in [0, 1] from (N, H, W, C) uint8; RGB becomes its luminance, alpha is left out."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).float().div_(255).permute(0, 3, 1, 2)
+    x = as_tensor(images, torch.device("cpu"))
     x = (x[:, :3] * torch.tensor(_LUMINANCE).reshape(1, 3, 1, 1)).sum(1, keepdim=True) if x.shape[1] >= 3 else x[:, :1]
     if x.shape[2:] != size:
         x = F.interpolate(x, size, mode="bilinear", antialias=True).clamp_(0, 1)

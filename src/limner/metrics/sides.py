@@ -29,7 +29,7 @@ MOST_MANIFOLD = 10_000
 
 @runtime_checkable
 class HasImages(Protocol):
-    """A data set: pictures (N, H, W, C) uint8, often a memory map, and a hash of them."""
+    """A data set: pictures (N, H, W, C) uint8 or uint16, often a memory map, and a hash of them."""
 
     @property
     def images(self) -> Images: ...
@@ -39,7 +39,7 @@ class HasImages(Protocol):
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures (N, H, W, C) uint8 with a hash that names them."""
+    """Pictures (N, H, W, C) uint8 or uint16 with a hash that names them."""
 
     images: Images
     fingerprint: str
@@ -54,8 +54,9 @@ class Pictures:
             digest = hashlib.sha256(repr(images.shape).encode() + np.ascontiguousarray(images).tobytes())
             pictures = Pictures(images, digest.hexdigest())
         images = pictures.images
-        if images.ndim != 4 or images.dtype != np.uint8:
-            raise UserError(f"the {what} must be uint8 (N, H, W, C); they are {images.dtype} {images.shape}")
+        if images.ndim != 4 or images.dtype not in (np.uint8, np.uint16):
+            found = f"{images.dtype} {images.shape}"
+            raise UserError(f"the {what} must be uint8 or uint16 (N, H, W, C); they are {found}")
         return pictures
 
     def describe(self) -> str:

@@ -1,7 +1,7 @@
 """How pictures are drawn from a model: discretizations, solvers, guidance, and the loop over them."""
 
 from limner.sampling.discretization import DISCRETIZATIONS, DiscreteTimes, EDMTimes, FlowTimes
-from limner.sampling.draw import Trajectories, advance, begin, evaluations, labels_for, resolve, sample, to_uint8
+from limner.sampling.draw import Trajectories, advance, begin, evaluations, labels_for, resolve, sample, to_pixels
 from limner.sampling.guidance import Guided, autoguidance, classifier_free
 from limner.sampling.inversion import invert
 from limner.sampling.likelihood import log_likelihood
@@ -34,5 +34,5 @@ __all__ = [
     "log_likelihood",
     "resolve",
     "sample",
-    "to_uint8",
+    "to_pixels",
 ]

@@ -141,10 +141,13 @@ def draw(
             yield model.codec.decode(paths.x).float().clamp(-1, 1)
 
 
-def to_uint8(images: Tensor) -> np.ndarray:
-    """(N, C, H, W) in [-1, 1] to (N, H, W, C) uint8."""
-    scaled = ((images + 1) * 127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+def to_pixels(images: Tensor, bits: int) -> np.ndarray:
+    """(N, C, H, W) in [-1, 1] to (N, H, W, C), uint8 for 8 bits and uint16 for 16: the nearest levels."""
+    top = 2**bits - 1
+    scaled = ((images + 1) * (top / 2)).round().clamp(0, top).permute(0, 2, 3, 1)
+    # Torch can do little with uint16.
+    whole: np.ndarray = scaled.to(torch.uint8 if bits == 8 else torch.int32).contiguous().cpu().numpy()
+    return whole.astype(np.uint8 if bits == 8 else np.uint16, copy=False)
 
 
 def labels_for(model: Model, n: int, label: int | str | list[int] | None) -> Condition:
@@ -177,6 +180,12 @@ def _number(labels: tuple[str, ...], label: int | str) -> int:
     return number
 
 
+def _at_size(model: Model, size: tuple[int, int]) -> Model:
+    for name, side in zip(("height", "width"), size, strict=True):
+        within(name, side, 1, 8192)
+    return replace(model, spec=replace(model.spec, size=size))
+
+
 def sample(
     model: Model,
     n: int,
@@ -188,10 +197,11 @@ def sample(
     guidance: float | None = None,
     config: SampleConfig | None = None,
     guide: Model | None = None,
+    size: tuple[int, int] | None = None,
     batch: int = 128,
     on_progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Draw n pictures, (n, H, W, C) uint8.
+    """Draw n pictures, (n, H, W, C) uint8, or uint16 from a model of 16-bit pictures.
 
     Picture i depends on (seed, i, its condition and the settings) alone, not on the batch size.
 
@@ -202,6 +212,8 @@ def sample(
         steps, solver, guidance: override the model's defaults.
         config: replaces the model's defaults as a whole.
         guide: a worse model of the same pictures, away from which guidance then steers (autoguidance).
+        size: (height, width) of the pictures; the model's own by default. Others are worth drawing where the model was
+            trained on several.
         batch: samples drawn together; only memory and speed depend on it.
         on_progress: called with the number of pictures done.
 
@@ -209,16 +221,19 @@ def sample(
         UserError: a setting that the model or limner does not know.
     """
     within("n", n, 1, 10_000_000)
+    if size is not None:
+        model = _at_size(model, size)
     resolved = resolve(model, config, guide, steps=steps, solver=solver, guidance=guidance)
     device = next(model.net.parameters()).device
     cond = labels_for(model, n, label).to(device)
-    out = np.empty((n, *model.spec.size, model.spec.channels), np.uint8)
+    bits = model.spec.bits
+    out = np.empty((n, *model.spec.size, model.spec.channels), np.uint8 if bits == 8 else np.uint16)
     done = 0
     was_training = model.net.training
     model.net.eval()
     try:
         for images in draw(model, cond, torch.arange(n, device=device), resolved, seed=seed, batch=batch, guide=guide):
-            out[done : done + len(images)] = to_uint8(images)
+            out[done : done + len(images)] = to_pixels(images, bits)
             done += len(images)
             if on_progress:
                 on_progress(done)

@@ -107,7 +107,7 @@ def _circle(angle: float) -> tuple[float, float]:
 
 def log_likelihood(
     model: Model,
-    images: npt.NDArray[np.uint8],
+    images: npt.NDArray[np.uint8 | np.uint16],
     *,
     label: npt.NDArray[np.int64] | None = None,
     seed: int = 0,
@@ -120,7 +120,7 @@ def log_likelihood(
 
     Args:
         model: of a denoiser.
-        images: (N, H, W, C) uint8.
+        images: (N, H, W, C), uint8, or uint16 for a model of 16 bits.
         label: (N,), or None: then the model is asked without one.
         seed: of the noise.
         steps: of the ODE; the whole is done a second time with half of them, as a check.
@@ -134,13 +134,13 @@ def log_likelihood(
     within("steps", steps, 4, 10_000)
     _checked(model, images, label)
     device = next(model.net.parameters()).device
-    means = []
+    means, half = [], (2**model.spec.bits - 1) / 2
     fine, coarse = Path(steps), Path(steps // 2)
     for first in range(0, len(images), batch):
         samples = torch.arange(first, min(first + batch, len(images)), device=device)
-        part = torch.from_numpy(np.array(images[first : first + batch])).to(device).permute(0, 3, 1, 2)
+        part = torch.from_numpy(np.array(images[first : first + batch], np.float32)).to(device).permute(0, 3, 1, 2)
         where = random.uniform(seed, samples, "dequantize", shape=tuple(part.shape[1:])) - 0.5
-        x = (part + where) / 127.5 - 1
+        x = (part + where) / half - 1
         signs = torch.where(random.uniform(seed, samples, "hutchinson", shape=tuple(x.shape[1:])) < 0.5, -1.0, 1.0)
         chosen = None if label is None else torch.from_numpy(label[first : first + batch]).to(device)
         cond = Condition(chosen)
@@ -148,17 +148,18 @@ def log_likelihood(
         if on_progress:
             on_progress(first + len(samples))
     size = math.prod(model.spec.shape)
-    found, check = torch.cat(means, dim=1) + size * math.log(1 / 127.5)
+    found, check = torch.cat(means, dim=1) + size * math.log(1 / half)
     bound = Bound(found.cpu(), "estimate")
     _guarded(bound.bits_per_dimension(size), Bound(check.cpu(), "estimate").bits_per_dimension(size), steps)
     return bound
 
 
-def _checked(model: Model, images: npt.NDArray[np.uint8], label: npt.NDArray[np.int64] | None) -> None:
-    channels, (height, width) = model.spec.channels, model.spec.size
-    if images.ndim != 4 or images.shape[1:] != (height, width, channels) or images.dtype != np.uint8 or not len(images):
+def _checked(model: Model, images: npt.NDArray[np.uint8 | np.uint16], label: npt.NDArray[np.int64] | None) -> None:
+    channels, (height, width), kind = model.spec.channels, model.spec.size, f"uint{model.spec.bits}"
+    if images.ndim != 4 or images.shape[1:] != (height, width, channels) or images.dtype != kind or not len(images):
         raise UserError(
-            f"the pictures are {images.shape} {images.dtype}; this model knows (N, {height}, {width}, {channels}) uint8"
+            f"the pictures are {images.shape} {images.dtype}; this model knows "
+            f"(N, {height}, {width}, {channels}) {kind}"
         )
     if label is not None and not model.labels:
         raise UserError("this model was trained without labels; leave them out")
@@ -174,6 +175,6 @@ def _guarded(bits: Tensor, check: Tensor, steps: int) -> None:
         )
     if float(bits.mean()) < 0:
         raise UserError(
-            f"the estimate is {float(bits.mean()):.2f} bits a dimension, which no model of 8-bit pictures can reach: "
+            f"the estimate is {float(bits.mean()):.2f} bits a dimension, which no model of pictures can reach: "
             "this network knows too little of low noise for a likelihood"
         )

@@ -40,6 +40,7 @@ def described(dataset: Dataset) -> dict[str, Any]:
         "labels": list(dataset.labels),
         "size": list(dataset.spec.size),
         "mode": dataset.spec.mode,
+        "bits": dataset.spec.bits,
         "summary": dataset.report.summary(),
     }
 
@@ -53,11 +54,12 @@ def card(written: dict[str, Any], run: str, *, conditional: bool) -> str:
         conditional: whether the model takes classes.
     """
     data, plan = written["data"], written["plan"]
+    deep = f" of {data['bits']} bits" if data.get("bits", 8) != 8 else ""
     classes = f"{len(data['labels'])} classes" if conditional else "no classes"
     return (
         f"# {written['recipe']} on {data['source']}\n\n"
-        f"A generator of {data['size'][0]}x{data['size'][1]} {data['mode']} pictures with {classes}, trained by limner "
-        f"{written['environment']['limner']} with the recipe `{written['recipe']}`.\n\n"
+        f"A generator of {data['size'][0]}x{data['size'][1]} {data['mode']} pictures{deep} with {classes}, trained by "
+        f"limner {written['environment']['limner']} with the recipe `{written['recipe']}`.\n\n"
         f"- data: {data['summary']}; fingerprint `{data['fingerprint'][:12]}`\n"
         f"- images seen: {plan['images']:,}, precision {plan['precision']}, seed {written['config']['seed']}\n\n"
         f'```python\nimport limner\n\nmodel = limner.load("{run}")\n'

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from limner.data.levels import Pixels
 from limner.training.grids import grid
 from limner.training.report_run import Run, escaped, mapping
 
@@ -104,7 +105,7 @@ def _embedded(path: Path, alt: str, *, sharp: bool) -> str:
     return f'<img{kind} alt="{escaped(alt)}" src="{_uri(path.read_bytes())}">'
 
 
-def picture(image: npt.NDArray[np.uint8], alt: str) -> str:
+def picture(image: Pixels, alt: str) -> str:
     """An image element that holds its picture (H, W, C)."""
     return inline(grid(image[None], scale=1, gap=0), alt)
 

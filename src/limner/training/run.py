@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from limner import random
 from limner.allocator import keep_freed_memory
 from limner.config import from_json, read_json, to_json
 from limner.contracts import Condition
-from limner.data import DataConfig, Dataset, gather, open_dataset, order
+from limner.data import DataConfig, Dataset, gather, open_dataset, pinned
 from limner.data.cache import cache_root
 from limner.errors import UserError
 from limner.files import write_json
@@ -101,7 +102,7 @@ def start(
         "version": VERSION,
         "recipe": recipe.recipe,
         "config": to_json(recipe),
-        "source": to_json(replace(data, source=_absolute(data.source))),
+        "source": to_json(pinned(data, dataset)),
         "budget": to_json(budget),
         "plan": None,
         "environment": environment(),
@@ -146,7 +147,7 @@ def resume(
 
 def _go(run: _Opened, cache: Path | None) -> RunResult:
     keep_freed_memory()
-    with stop_requests() as stop:
+    with closing(run.dataset), stop_requests() as stop:
         trainer, plan = _prepare(run)
         trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
         measuring = _measuring(run, trainer, plan)
@@ -241,8 +242,8 @@ def _batches(run: _Opened) -> Callable[[int, int], Batch]:
 
     def batch(first: int, count: int) -> Batch:
         samples = torch.arange(first, first + count)
-        which = order(recipe.seed, first, count, len(dataset))
-        images, label = gather(dataset, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
+        part, which = dataset.batch(recipe.seed, first, count)
+        images, label = gather(part, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
         return Batch(images, Condition(label if labelled else None), samples)
 
     return batch
@@ -285,9 +286,3 @@ def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> 
     )
     report = write_report(run.folder)
     return RunResult(run.folder, report, trainer.progress.seen, seconds, rows)
-
-
-def _absolute(source: str) -> str:
-    """A run may be resumed from another folder."""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source

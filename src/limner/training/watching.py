@@ -13,6 +13,7 @@ import torch
 
 from limner.contracts import Model
 from limner.data import Dataset
+from limner.data.levels import Pixels
 from limner.features import extract, load_extractor
 from limner.files import write_json, write_whole
 from limner.metrics import Report, evaluate, remarks
@@ -86,9 +87,7 @@ class Watcher:
         self._neighbours(images)
         return rows
 
-    def _evaluate(
-        self, images: npt.NDArray[np.uint8], metrics: tuple[str, ...], most: int, *, baseline: bool
-    ) -> Report:
+    def _evaluate(self, images: Pixels, metrics: tuple[str, ...], most: int, *, baseline: bool) -> Report:
         height, width, channels = self.dataset.images.shape[1:]
         return evaluate(
             images,
@@ -100,7 +99,7 @@ class Watcher:
             cache=self.cache,
         )
 
-    def _neighbours(self, images: npt.NDArray[np.uint8]) -> None:
+    def _neighbours(self, images: Pixels) -> None:
         """The training pictures nearest to a few samples, for the report."""
         height, width, channels = images.shape[1:]
         pixels = load_extractor("pixels", shape=(height, width, channels))
