@@ -60,7 +60,13 @@ class Muon(torch.optim.Optimizer):
         lr: as for AdamW.
         momentum: of the running mean of gradients.
         weight_decay: decoupled.
+
+    Where ``found_inf`` (), a float tensor, is set and holds 1, a step changes nothing, and nobody waits to read it, as
+    with torch's fused optimisers.
     """
+
+    _step_supports_amp_scaling = True
+    found_inf: Tensor | None = None
 
     def __init__(
         self, params: Iterable[Tensor], lr: float = 2e-3, momentum: float = 0.95, weight_decay: float = 0.0
@@ -88,8 +94,18 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        grads = [p.grad for p in params]
         momenta = [self.state[p]["momentum"] for p in params]
+        if self.found_inf is None:
+            self._move(group, params, momenta)
+            return
+        changed = [*params, *momenta]
+        before = [tensor.clone() for tensor in changed]
+        self._move(group, params, momenta)
+        for tensor, old in zip(changed, before, strict=True):
+            tensor.copy_(torch.where(self.found_inf > 0, old, tensor))
+
+    def _move(self, group: dict[str, Any], params: list[Tensor], momenta: list[Tensor]) -> None:
+        grads = [p.grad for p in params]
         torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, momenta, group["momentum"])
         if group["weight_decay"]:

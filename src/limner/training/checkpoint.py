@@ -1,7 +1,10 @@
-"""Checkpoints: all that resuming needs, atomic, the last few kept.
+"""Checkpoints: all that resuming needs, atomic, finite, the last few kept.
 
 One safetensors file a checkpoint, named by images seen: the objective (networks and loss state), the averaged weights,
 the optimisers' state. Data order and noise are functions of (seed, images seen) and need no state.
+
+A checkpoint is written when the clock says so, and read by a resume. An *anchor* is the same, written at iterations
+that the settings name, and read when a run is taken back: where that leads must not depend on the clock.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from torch import Tensor, nn
 from limner.errors import UserError
 from limner.tensors import fill, load_tensors, save_tensors
 from limner.training.ema import EMA
+from limner.training.soundness import finite
 
 _SUFFIX = ".safetensors"
+_ANCHOR = "anchor-"
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,20 @@ class Progress:
         iteration: iterations done.
         seconds: wall-clock spent so far, in all sittings.
         interrupted: how many times it was taken up again.
+        rate: factor on the learning rate, below 1 once the run had to be taken back.
+        rollbacks: how many times it was.
+        skips: steps skipped in all, because a loss or a gradient was not finite.
+        skipped: iterations of those that still count towards the next roll-back.
     """
 
     seen: int = 0
     iteration: int = 0
     seconds: float = 0.0
     interrupted: int = 0
+    rate: float = 1.0
+    rollbacks: int = 0
+    skips: int = 0
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,22 +60,36 @@ class TrainingState:
 
 
 def save_checkpoint(folder: Path, state: TrainingState, progress: Progress, keep: int) -> Path:
-    """Write ``folder/IMAGES.safetensors`` and delete all but the newest ``keep``."""
-    tensors = {f"objective.{name}": value for name, value in state.objective.state_dict().items()}
-    tensors |= {f"ema.{name}": value for name, value in state.ema.modules.state_dict().items()}
-    for name, optimizer in state.optimizers.items():
-        tensors |= {f"optimizer.{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
-    path = folder / f"{progress.seen:012d}{_SUFFIX}"
-    save_tensors(path, tensors, about=asdict(progress))
-    for old in checkpoints(folder)[:-keep]:
+    """Write ``folder/IMAGES.safetensors`` and delete all but the newest ``keep``, and anchors that none of them can
+    come back to.
+
+    Raises:
+        UserError: the state is not finite, or the disk is full.
+    """
+    path = _save(folder / f"{progress.seen:012d}{_SUFFIX}", state, progress)
+    kept = checkpoints(folder)
+    for old in kept[:-keep]:
+        old.unlink(missing_ok=True)
+    oldest = _images(kept[-keep:][0])
+    # The run goes back to the last anchor before the first of its faults, which may lie behind the last one.
+    for old in [one for one in anchors(folder) if _images(one) <= oldest][:-2]:
         old.unlink(missing_ok=True)
     return path
 
 
+def save_anchor(folder: Path, state: TrainingState, progress: Progress) -> Path:
+    """Write ``folder/anchor-IMAGES.safetensors``; raises as :func:`save_checkpoint` does."""
+    return _save(folder / f"{_ANCHOR}{progress.seen:012d}{_SUFFIX}", state, progress)
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """All checkpoints of a folder, oldest first."""
-    found = folder.glob(f"*{_SUFFIX}") if folder.is_dir() else ()
-    return sorted(path for path in found if path.stem.isdigit())
+    return _found(folder, "")
+
+
+def anchors(folder: Path) -> list[Path]:
+    """All anchors of a folder, oldest first."""
+    return _found(folder, _ANCHOR)
 
 
 def load_checkpoint(folder: Path, state: TrainingState) -> Progress:
@@ -74,7 +101,57 @@ def load_checkpoint(folder: Path, state: TrainingState) -> Progress:
     Raises:
         UserError: there are checkpoints, and none can be read.
     """
-    found = checkpoints(folder)
+    return _load(checkpoints(folder), state) or Progress()
+
+
+def load_anchor(folder: Path, state: TrainingState, most: int) -> Progress | None:
+    """Put the newest readable anchor of at most so many images into ``state``; None if there is none."""
+    return _load([one for one in anchors(folder) if _images(one) <= most], state)
+
+
+def fresh_state(state: TrainingState, objective: nn.Module) -> None:
+    """Put a run's beginning into ``state``: the weights of ``objective``, averages that have seen nothing else, and
+    optimisers that have done nothing."""
+    tensors = {f"objective.{name}": value for name, value in objective.state_dict().items()}
+    for name in state.ema.modules:
+        part = objective.get_submodule(name).state_dict()
+        tensors |= {f"ema.{name}.{key}": value for key, value in part.items()}
+    _restore(state, tensors, "the beginning of the run")
+
+
+def drop_after(folder: Path, images: int) -> None:
+    """Delete checkpoints and anchors of more than so many images: the run was taken back, and goes another way."""
+    for path in (*checkpoints(folder), *anchors(folder)):
+        if _images(path) > images:
+            path.unlink(missing_ok=True)
+
+
+def _images(path: Path) -> int:
+    return int(path.stem.removeprefix(_ANCHOR))
+
+
+def _found(folder: Path, prefix: str) -> list[Path]:
+    found = folder.glob(f"{prefix}*{_SUFFIX}") if folder.is_dir() else ()
+    return sorted(path for path in found if path.stem.removeprefix(prefix).isdigit())
+
+
+def _save(path: Path, state: TrainingState, progress: Progress) -> Path:
+    tensors = {f"objective.{name}": value for name, value in state.objective.state_dict().items()}
+    tensors |= {f"ema.{name}": value for name, value in state.ema.modules.state_dict().items()}
+    for name, optimizer in state.optimizers.items():
+        tensors |= {f"optimizer.{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
+    if not bool(finite(tensors.values())):
+        broken = [name for name, value in tensors.items() if not bool(finite([value]))]
+        raise UserError(
+            f"after {progress.seen:,} images {', '.join(broken[:3])} is not finite and was not saved; earlier "
+            "checkpoints are sound: train again with a lower --optimizer.lr or --training.precision float32"
+        )
+    save_tensors(path, tensors, about=asdict(progress))
+    return path
+
+
+def _load(found: list[Path], state: TrainingState) -> Progress | None:
+    """From the last of these that can be read."""
     damage: UserError | None = None
     for path in reversed(found):
         try:
@@ -83,10 +160,10 @@ def load_checkpoint(folder: Path, state: TrainingState) -> Progress:
             damage = error
             continue
         _restore(state, tensors, str(path))
-        return Progress(**about)
+        return Progress(**about | {"skipped": tuple(about.get("skipped", ()))})
     if damage is not None:
         raise damage
-    return Progress()
+    return None
 
 
 def _restore(state: TrainingState, tensors: dict[str, Tensor], where: str) -> None:
@@ -115,6 +192,7 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], where: str) -> None:
     parameters = _parameters(optimizer)
+    optimizer.state.clear()
     for name, value in tensors.items():
         number, _, key = name.partition(".")
         if int(number) >= len(parameters):

@@ -12,6 +12,36 @@ Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
+class RecoveryConfig:
+    """What is done about losses, gradients and weights that are not finite.
+
+    The step is skipped. Several skipped soon after each other, or weights that are not finite, take the run back to an
+    earlier state and lower its learning rate; too many of those end it. All of it depends on iterations alone, never on
+    the clock, so that a run with faults repeats bit for bit too.
+
+    Attributes:
+        skips: so many iterations with a skipped step within ``window`` take the run back.
+        window: in iterations.
+        lower: factor on the learning rate each time.
+        rollbacks: how many times at most; the next one ends the run.
+        apart: iterations between the states that a run may be taken back to, at least ``window``.
+    """
+
+    skips: int = 3
+    window: int = 100
+    lower: float = 0.5
+    rollbacks: int = 3
+    apart: int = 1000
+
+    def __post_init__(self) -> None:
+        within("training.recovery.skips", self.skips, 1, self.window)
+        within("training.recovery.window", self.window, 1, 1_000_000)
+        within("training.recovery.lower", self.lower, 0, 1)
+        within("training.recovery.rollbacks", self.rollbacks, 0, 1000)
+        within("training.recovery.apart", self.apart, self.window, 10_000_000)
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """The Trainer's settings.
 
@@ -26,6 +56,7 @@ class TrainingConfig:
         ema_warm_up: the half-life is at most this share of the images seen so far.
         checkpoint_seconds: the most work, in seconds, that a kill can cost.
         keep: how many of the newest checkpoints stay.
+        recovery: what is done about what is not finite.
     """
 
     batch: int = 64
@@ -38,6 +69,7 @@ class TrainingConfig:
     ema_warm_up: float = 0.1
     checkpoint_seconds: float = 30.0
     keep: int = 2
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
 
     def __post_init__(self) -> None:
         within("training.batch", self.batch, 1, 2**20)

@@ -39,8 +39,15 @@ class EMA:
         self._target_buffers = [b for module in self.modules.values() for b in module.buffers()]
 
     @torch.no_grad()
-    def update(self, decay: float) -> None:
+    def update(self, decay: float, sound: Tensor) -> None:
+        """Take in the weights as they are now, unless ``sound`` (), a bool on their device, is false."""
+        source, buffers = self._source, self._source_buffers
+        if sound.device.type != "cpu":  # nothing waits for the device: what is not sound is replaced by what was there
+            source = [torch.where(sound, new, old) for new, old in zip(source, self._target, strict=True)]
+            buffers = [torch.where(sound, new, old) for new, old in zip(buffers, self._target_buffers, strict=True)]
+        elif not bool(sound):
+            return
         if self._target:
-            torch._foreach_lerp_(self._target, self._source, 1 - decay)
-        for target, source in zip(self._target_buffers, self._source_buffers, strict=True):
-            target.copy_(source)
+            torch._foreach_lerp_(self._target, source, 1 - decay)
+        for target, new in zip(self._target_buffers, buffers, strict=True):
+            target.copy_(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from limner.contracts import Model
 from limner.training.budget import Pace, Plan, settled
-from limner.training.checkpoint import save_checkpoint
+from limner.training.checkpoint import Progress, save_checkpoint
+from limner.training.recovery import Recovery
 from limner.training.tracking import Bar, Tracker
-from limner.training.trainer import Trainer, check_finite
+from limner.training.trainer import Trainer
 from limner.training.watching import Watcher
 
 CHECKPOINTS = "checkpoints"
@@ -62,6 +64,7 @@ class Loop:
         trainer: stands where the run stands.
         plan: of the run, where there is one yet.
         measuring: how the plan comes to be, where the budget is in minutes.
+        recovery: takes the trainer back where its numbers are not finite.
         watcher: draws and measures.
         averaged, raw: the model with either set of weights.
         folder: of the run.
@@ -74,6 +77,7 @@ class Loop:
         trainer: Trainer,
         plan: Plan | None,
         measuring: Measuring | None,
+        recovery: Recovery,
         watcher: Watcher,
         averaged: Model,
         raw: Model,
@@ -83,13 +87,14 @@ class Loop:
         stop: list[int],
     ) -> None:
         seen = trainer.progress.seen
-        self.trainer, self.watcher, self.folder = trainer, watcher, folder
+        self.trainer, self.recovery, self.watcher, self.folder = trainer, recovery, watcher, folder
         self.averaged, self.raw, self.stop = averaged, raw, stop
         self.tracker = Tracker(folder, seen)
         self.bar = Bar(seen, show=show)
         self._first, self._lined = seen, seen
         self._begun, self._earlier = time.monotonic(), trainer.progress.seconds
         self._saved = self._glanced = self._begun
+        self._last = seen
         self._watching = self._lines_apart = 0.0
         self._measuring = measuring
         self._warm: tuple[int, float] | None = None
@@ -102,12 +107,16 @@ class Loop:
 
         Raises:
             Interrupted: a signal came; the state is saved.
-            UserError: the loss is no number, or the disk is full; the last checkpoint is sound.
+            UserError: the loss is not finite again and again, or the disk is full; the last checkpoint is sound.
         """
         with self.bar:
             try:
                 while not self.trainer.done:
                     logged = self.trainer.iterate()
+                    self.bar.say(self.recovery.look())
+                    if self.recovery.hopeless:
+                        self._go_back()
+                        continue
                     self._log(logged)
                     if self._measuring is not None:
                         self._measure(self._measuring, logged)
@@ -115,10 +124,10 @@ class Loop:
                         continue
                     self._watch()
                     if self.stop:
-                        self._save(logged)
-                        raise Interrupted(self.folder, self.trainer.progress.seen, self.stop[0])
+                        self._save()
+                        raise Interrupted(self.folder, self._last, self.stop[0])
                     if time.monotonic() - self._saved >= self.trainer.config.checkpoint_seconds or self.trainer.done:
-                        self._save(logged)
+                        self._save()
             finally:
                 self.tracker.close()
 
@@ -131,7 +140,7 @@ class Loop:
         """
         seen = self.trainer.progress.seen
         if self._warm is None:  # the first iteration is slow, and says nothing of the others
-            _checked(logged, seen)  # waits for the device
+            _values(logged)  # waits for the device
             self._warm = seen, time.monotonic()
         first, begun = self._warm
         known = time.monotonic() - begun - self._watching >= _LEAST_MEASURED
@@ -140,7 +149,7 @@ class Loop:
         last = over or spent >= measuring.last
         due = last or (self.plan is None and (spent >= measuring.first or bool(self.stop)))
         if due and known:
-            _checked(logged, seen)  # waits for the device
+            _values(logged)  # waits for the device
             now = time.monotonic()
             rate = (seen - first) / (now - begun - self._watching)
             self._adopt(measuring.settle(Pace(seen, rate, now - measuring.started)))
@@ -168,14 +177,15 @@ class Loop:
         line = glance if self.plan is None else due
         if not line and not glance:
             return
-        values = _checked(logged, seen)
+        values = _values(logged)
         rate = (seen - self._first) / max(now - self._begun - self._watching, 1e-9)
         self.bar.update(seen, rate, values.get("loss", next(iter(values.values()))))
         self._glanced = now
         if line:
             self._lined = seen
-            told = {**values, "lr": self.trainer.rate(), "images_per_second": rate}
-            self.tracker.scalars(seen, self._spent(), told)
+            told = {**values, "lr": self.trainer.rate(), "images_per_second": rate, **_faults(self.trainer.progress)}
+            # JSON knows no number that is not finite; a skipped step is counted instead.
+            self.tracker.scalars(seen, self._spent(), {k: v for k, v in told.items() if math.isfinite(v)})
 
     def _watch(self) -> None:
         """Draw and measure where the plan says so; what that takes is no training."""
@@ -189,17 +199,37 @@ class Loop:
             self.tracker.measures(seen, self._spent(), self.watcher.measure(self.averaged, _MEASURED))
         self._watching += time.monotonic() - begun
 
-    def _save(self, logged: dict[str, Tensor]) -> None:
-        _checked(logged, self.trainer.progress.seen)
+    def _save(self) -> None:
+        """Write a checkpoint, unless the state is known to be spoilt: then the run is taken back soon."""
+        if not self.recovery.sound:
+            return
         self.trainer.progress = replace(self.trainer.progress, seconds=self._spent())
         save_checkpoint(self.folder / CHECKPOINTS, self.trainer.state, self.trainer.progress, self.trainer.config.keep)
-        self._saved = time.monotonic()
+        self._saved, self._last = time.monotonic(), self.trainer.progress.seen
+
+    def _go_back(self) -> None:
+        """To an earlier state. What was told of the way from there is told anew, as after a resume."""
+        before = self.trainer.progress.seen
+        self.bar.say(self.recovery.go_back())
+        seen = self.trainer.progress.seen
+        self.tracker.close()
+        self.tracker = Tracker(self.folder, seen)
+        self._first -= before - seen  # so that the difference still counts what this sitting has trained
+        self._lined, self._warm = seen, None
+        if self.plan is not None:
+            self._adopt(self.plan)
+            self._save()
+            self.recovery.forget_the_other_way()
 
 
-def _checked(logged: dict[str, Tensor], seen: int) -> dict[str, float]:
-    values = {name: float(value) for name, value in logged.items()}
-    check_finite(values, seen)
-    return values
+def _values(logged: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in logged.items()}
+
+
+def _faults(progress: Progress) -> dict[str, float]:
+    """What a sound run has no curve of."""
+    counts = {"skipped_steps": progress.skips, "roll_backs": progress.rollbacks}
+    return {name: float(count) for name, count in counts.items() if count}
 
 
 def _moments(count: int, images: int, seen: int) -> list[int]:

@@ -20,12 +20,13 @@ from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
 from limner.training.budget import Pace, Plan, choose_precision, measuring_seconds, plan_images, plan_minutes, settled
-from limner.training.checkpoint import load_checkpoint
+from limner.training.checkpoint import anchors, load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
 from limner.training.describing import card, described, environment, peak_memory, warn_if_changed
 from limner.training.job import Lesson, Recipe
 from limner.training.loop import CHECKPOINTS, Interrupted, Loop, Measuring, stop_requests
+from limner.training.recovery import Recovery
 from limner.training.report import write_report
 from limner.training.snapshot import save_snapshot
 from limner.training.tracking import Tracker
@@ -166,7 +167,13 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
         set_up = time.monotonic() - run.began
         averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
         raw = run.lesson.model
-        loop = Loop(trainer, plan, measuring, watcher, averaged, raw, run.folder, show=run.show, stop=stop)
+        recovery = Recovery(
+            trainer,
+            run.recipe.training.recovery,
+            run.folder / CHECKPOINTS,
+            lambda: _lesson(run.recipe, run.dataset).objective,
+        )
+        loop = Loop(trainer, plan, measuring, recovery, watcher, averaged, raw, run.folder, show=run.show, stop=stop)
         try:
             loop.run()
         except Interrupted:
@@ -251,6 +258,8 @@ def _batches(run: _Opened) -> Callable[[int, int], Batch]:
 def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> RunResult:
     """Snapshot first: whatever happens afterwards, the model is there."""
     plan = _plan(run)
+    for path in anchors(run.folder / CHECKPOINTS):
+        path.unlink(missing_ok=True)
     ema = trainer.state.ema.modules[run.lesson.network]
     about = card(run.written, run.folder.name, conditional=bool(run.lesson.model.labels))
     save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, about)
@@ -281,6 +290,8 @@ def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> 
             "flops_per_image": flops_per_image(trainer),
             "peak_memory_bytes": peak_memory(),
             "interrupted": trainer.progress.interrupted,
+            "skipped_steps": trainer.progress.skips,
+            "roll_backs": trainer.progress.rollbacks,
         },
     )
     report = write_report(run.folder)

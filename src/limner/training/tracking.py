@@ -124,6 +124,6 @@ class Bar:
             print(f"{seen:,} of {self._total:,} images, {rate:,.0f} images/s, loss {loss:.4f}", file=sys.stderr)
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
-        if self._show:
+        """A line above the bar; nothing for an empty one."""
+        if self._show and line:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -6,21 +6,21 @@ import itertools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from limner import random
-from limner.errors import UserError
 from limner.objectives import Batch, Context, Objective, Update
 from limner.training.checkpoint import Progress, TrainingState
 from limner.training.config import Precision, TrainingConfig
 from limner.training.ema import EMA, ema_decay
+from limner.training.soundness import Verdicts, finite, step_if
 
 Batches = Callable[[int, int], Batch]
 """(first, count) to the batch at these positions of the run, counted in images seen; a pure function."""
 
-Logs = dict[str, float]
 _DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -43,6 +43,7 @@ class Trainer:
         state: what changes; checkpoints hold it.
         progress: where the run stands.
         precision: of the arithmetic.
+        verdicts: which iterations were not sound: a step was skipped, or the weights themselves are not finite.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Trainer:
         self._fresh = max(u.repeat for u in self.updates)
         self._several = len({u.params for u in self.updates}) > 1
         self.device = next(objective.parameters()).device
+        self.verdicts = Verdicts(self.device)
+        self._weights = [*objective.parameters(), *objective.buffers()]
 
     @property
     def done(self) -> bool:
@@ -89,17 +92,20 @@ class Trainer:
         fresh = [self.batches(seen + i * batch, batch) for i in range(self._fresh)]
         shared: dict[str, Tensor] = {}
         logged: dict[str, Tensor] = {}
+        sound = torch.ones((), dtype=torch.bool, device=self.device)
         for update in self.updates:
             if self.progress.iteration % update.every:
                 continue
             for data in fresh[: update.repeat]:
-                logged |= self._take(update, data, share, shared)
-        self.state.ema.update(ema_decay(batch, seen, self._half_life(), self.config.ema_warm_up))
-        self.progress = Progress(
-            seen + self.images_per_iteration,
-            self.progress.iteration + 1,
-            self.progress.seconds,
-            self.progress.interrupted,
+                told, stepped = self._take(update, data, share, shared)
+                logged |= told
+                sound = sound & stepped
+        with torch.no_grad():
+            healthy = finite(self._weights)
+        self.state.ema.update(ema_decay(batch, seen, self._half_life(), self.config.ema_warm_up), healthy)
+        self.verdicts.note(self.progress.iteration, ~sound, ~healthy)
+        self.progress = replace(
+            self.progress, seen=seen + self.images_per_iteration, iteration=self.progress.iteration + 1
         )
         return logged
 
@@ -108,7 +114,10 @@ class Trainer:
         first = next(iter(self.state.optimizers.values()))
         return float(first.param_groups[0]["lr"])
 
-    def _take(self, update: Update, data: Batch, share: float, shared: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _take(
+        self, update: Update, data: Batch, share: float, shared: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """What the update logged, and whether its step was taken: it is not where loss or gradient are not finite."""
         trained = self._trained[update.name]
         if self._several:
             self.objective.requires_grad_(False)
@@ -125,16 +134,19 @@ class Trainer:
                 (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
                 for name, value in losses.items():
                     logged[name] = logged.get(name, 0) + value.detach() * weight
+        norm = _clipped(trained, self.config.clip)
         if self.config.clip:
-            logged["gradient_norm"] = nn.utils.clip_grad_norm_(trained, self.config.clip, foreach=True)
+            logged["gradient_norm"] = norm
+        # Squared, as optimisers square it: what overflows there would poison their state.
+        sound = (norm.square() + logged["loss"]).isfinite()
         for name in update.optimizers:
-            self.state.optimizers[name].step()
+            step_if(sound, self.state.optimizers[name])
             self.state.optimizers[name].zero_grad(set_to_none=True)
         if update.after is not None:
             update.after(Context(self.seed, data.samples, update.name, share, shared))
-        if not self._several:
-            return logged
-        return {f"{update.name}/{name}": value for name, value in logged.items()}
+        if self._several:
+            logged = {f"{update.name}/{name}": value for name, value in logged.items()}
+        return logged, sound
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._dtype == torch.float32:
@@ -150,25 +162,18 @@ class Trainer:
     def _set_rates(self, factor: float) -> None:
         for name, optimizer in self.state.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self._rates[name], strict=True):
-                group["lr"] = rate * factor
-
-
-def check_finite(logs: Logs, seen: int) -> None:
-    """Stop before a poisoned state is kept.
-
-    Raises:
-        UserError: something logged is not a number.
-    """
-    for name, value in logs.items():
-        if not math.isfinite(value):
-            raise UserError(
-                f"{name} is {value} after {seen:,} images; the last checkpoint is sound: "
-                "train again with a lower --optimizer.lr or --training.precision float32"
-            )
+                group["lr"] = rate * factor * self.progress.rate
 
 
 def _parameters(objective: Objective, names: tuple[str, ...]) -> list[nn.Parameter]:
     return [p for name in names for p in objective.get_submodule(name).parameters()]
+
+
+def _clipped(parameters: list[nn.Parameter], clip: float) -> Tensor:
+    """The norm of the gradients, which are then scaled down to a norm of ``clip``, unless that is 0."""
+    if clip:
+        return nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
 
 
 def _cut(count: int, parts: int) -> list[slice]:
