@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
     from limner.data import DataConfig, Dataset, open_dataset
+    from limner.distributed import join
     from limner.errors import UserError
     from limner.features import load_extractor
     from limner.metrics import evaluate
@@ -36,6 +37,7 @@ _HOMES = {
     "SampleConfig": "limner.contracts",
     "UserError": "limner.errors",
     "evaluate": "limner.metrics",
+    "join": "limner.distributed",
     "load": "limner.training.snapshot",
     "load_extractor": "limner.features",
     "open_dataset": "limner.data",
@@ -55,6 +57,7 @@ __all__ = [
     "SampleConfig",
     "UserError",
     "evaluate",
+    "join",
     "load",
     "load_extractor",
     "open_dataset",

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from limner.contracts import ImageSpec, Mode, Model
-from limner.data import DataConfig, open_dataset
+from limner.data import DataConfig
 from limner.data.cache import cache_root
+from limner.distributed import join
 from limner.errors import UserError, nearest
 from limner.features import load_extractor
 from limner.metrics import METRICS, Report
@@ -26,7 +27,7 @@ from limner.recipes import train as train_run
 from limner.sampling import sample as draw
 from limner.training.costs import counted
 from limner.training.grids import grid, save_png
-from limner.training.run import RunResult
+from limner.training.run import RunResult, open_together
 from limner.training.snapshot import CONFIG, load
 
 #: Samples drawn to judge a model that the user gives no number for.
@@ -130,18 +131,15 @@ def sample(
     out: Path,
     overwrite: bool,
 ) -> Outcome:
-    """Draw pictures from a model."""
-    _may_write(out, overwrite)
-    loaded = load(model)
+    """Draw pictures from a model. Several processes share the drawing, and the first one writes."""
+    world = join()
+    world.lead(lambda: _may_write(out, overwrite))
+    loaded = load(model, device=world.device)
     if out.suffix and n > _GRID:
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
-    images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance)
+    images = draw(loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance, world=world)
     names = _class_names(loaded, n, label)
-    if out.suffix:
-        save_png(grid(images), out)
-        files = [str(out)]
-    else:
-        files = _write_files(images, names, out)
+    files = world.lead(lambda: _write_grid(images, out) if out.suffix else _write_files(images, names, out))
     what = f"{len(files):,} files in {out}" if len(files) != 1 else str(out)
     return Outcome((f"{n:,} pictures: {what}",), {"files": files, "n": n, "seed": seed, "labels": names})
 
@@ -160,6 +158,11 @@ def _may_write(out: Path, overwrite: bool) -> None:
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if taken and not overwrite:
         raise UserError(f"{out} already exists; choose another --out, or add --overwrite")
+
+
+def _write_grid(images: npt.NDArray[np.uint8], out: Path) -> list[str]:
+    save_png(grid(images), out)
+    return [str(out)]
 
 
 def _write_files(images: npt.NDArray[np.uint8], names: Sequence[str], out: Path) -> list[str]:
@@ -195,16 +198,15 @@ def evaluate(
     for name in metrics:  # before minutes of drawing
         if name not in METRICS:
             raise UserError(f"unknown metric '{name}'{nearest(name, METRICS)}")
-    real = open_dataset(reference)
+    world = join()
+    real = open_together(reference, world)
     height, width, channels = real.images.shape[1:]
     seen_by = load_extractor(extractor, shape=(height, width, channels))
     if _is_model(Path(images)):
-        pictures = draw(load(images), n or _JUDGED, seed=seed)
+        pictures = draw(load(images, device=world.device), n or _JUDGED, seed=seed, world=world)
     else:
-        given = open_dataset(
-            dataclasses.replace(reference, source=images, size=real.spec.size, mode=cast(Mode, real.spec.mode))
-        )
-        pictures = given.images
+        like = dataclasses.replace(reference, source=images, size=real.spec.size, mode=cast(Mode, real.spec.mode))
+        pictures = open_together(like, world).images
     report = judge(
         pictures,
         real,
@@ -214,7 +216,8 @@ def evaluate(
         seed=seed,
         baseline=baseline,
         cache=cache_root(None) / "measures",
-        progress=True,
+        progress=world.first,
+        world=world,
     )
     return Outcome((*_report_lines(report), *report.notes), report.to_dict())
 

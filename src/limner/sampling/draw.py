@@ -11,6 +11,7 @@ from torch import Tensor
 
 from limner import random
 from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
+from limner.distributed import ALONE, World
 from limner.errors import UserError, nearest, within
 from limner.sampling.discretization import DISCRETIZATIONS, Discretization, EDMTimes, FlowTimes
 from limner.sampling.guidance import classifier_free
@@ -190,10 +191,12 @@ def sample(
     config: SampleConfig | None = None,
     batch: int = 128,
     on_progress: Callable[[int], None] | None = None,
+    world: World = ALONE,
 ) -> np.ndarray:
     """Draw n pictures, (n, H, W, C) uint8.
 
-    Picture i depends on (seed, i, its condition and the settings) alone, not on the batch size.
+    Picture i depends on (seed, i, its condition and the settings) alone, not on the batch size. Several processes that
+    call this together take the batches in turn, and each returns all pictures, to the bit what one process draws.
 
     Args:
         model: from ``limner.load``.
@@ -202,7 +205,8 @@ def sample(
         steps, solver, guidance: override the model's defaults.
         config: replaces the model's defaults as a whole.
         batch: samples drawn together; only memory and speed depend on it.
-        on_progress: called with the number of pictures done.
+        on_progress: called with the number of pictures that this process has done.
+        world: the processes that draw together, from ``limner.join()``.
 
     Raises:
         UserError: a setting that the model or limner does not know.
@@ -211,16 +215,20 @@ def sample(
     resolved = resolve(model, config, steps=steps, solver=solver, guidance=guidance)
     device = next(model.net.parameters()).device
     cond = labels_for(model, n, label).to(device)
-    out = np.empty((n, *model.spec.size, model.spec.channels), np.uint8)
+    numbers = torch.arange(n, device=device)
+    out = np.zeros((n, *model.spec.size, model.spec.channels), np.uint8)
     done = 0
     was_training = model.net.training
     model.net.eval()
     try:
-        for images in draw(model, cond, torch.arange(n, device=device), resolved, seed=seed, batch=batch):
-            out[done : done + len(images)] = to_uint8(images)
-            done += len(images)
-            if on_progress:
-                on_progress(done)
+        for first in range(world.rank * batch, n, world.size * batch):
+            part = slice(first, first + batch)
+            for images in draw(model, cond.index(part), numbers[part], resolved, seed=seed, batch=batch):
+                out[part] = to_uint8(images)
+                done += len(images)
+                if on_progress:
+                    on_progress(done)
     finally:
         model.net.train(was_training)
+    world.add_up(torch.from_numpy(out))  # each picture is zero but in one process
     return out

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limner.distributed import ALONE, World, on_first
 from limner.errors import UserError
 from limner.tensors import fill, load_tensors, save_tensors
 from limner.training.ema import EMA
@@ -59,27 +60,44 @@ class TrainingState:
     optimizers: dict[str, torch.optim.Optimizer]
 
 
-def save_checkpoint(folder: Path, state: TrainingState, progress: Progress, keep: int) -> Path:
+def save_checkpoint(folder: Path, state: TrainingState, progress: Progress, keep: int, world: World = ALONE) -> Path:
     """Write ``folder/IMAGES.safetensors`` and delete all but the newest ``keep``, and anchors that none of them can
-    come back to.
+    come back to. Several processes call it together; the first one writes.
 
     Raises:
         UserError: the state is not finite, or the disk is full.
     """
-    path = _save(folder / f"{progress.seen:012d}{_SUFFIX}", state, progress)
-    kept = checkpoints(folder)
-    for old in kept[:-keep]:
-        old.unlink(missing_ok=True)
-    oldest = _images(kept[-keep:][0])
-    # The run goes back to the last anchor before the first of its faults, which may lie behind the last one.
-    for old in [one for one in anchors(folder) if _images(one) <= oldest][:-2]:
-        old.unlink(missing_ok=True)
+    path = folder / f"{progress.seen:012d}{_SUFFIX}"
+    tensors = on_first(_tensors(state), world)
+
+    def write() -> None:
+        _write(path, tensors, progress)
+        _prune(folder, keep)
+
+    world.lead(write)
     return path
 
 
-def save_anchor(folder: Path, state: TrainingState, progress: Progress) -> Path:
+def save_return(folder: Path, state: TrainingState, progress: Progress, keep: int, world: World = ALONE) -> None:
+    """:func:`save_checkpoint` of a run that was taken back, and delete what was saved of the way that it has left."""
+    tensors = on_first(_tensors(state), world)
+
+    def write() -> None:
+        _write(folder / f"{progress.seen:012d}{_SUFFIX}", tensors, progress)
+        for path in (*checkpoints(folder), *anchors(folder)):
+            if _images(path) > progress.seen:
+                path.unlink(missing_ok=True)
+        _prune(folder, keep)
+
+    world.lead(write)
+
+
+def save_anchor(folder: Path, state: TrainingState, progress: Progress, world: World = ALONE) -> Path:
     """Write ``folder/anchor-IMAGES.safetensors``; raises as :func:`save_checkpoint` does."""
-    return _save(folder / f"{_ANCHOR}{progress.seen:012d}{_SUFFIX}", state, progress)
+    path = folder / f"{_ANCHOR}{progress.seen:012d}{_SUFFIX}"
+    tensors = on_first(_tensors(state), world)
+    world.lead(lambda: _write(path, tensors, progress))
+    return path
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -119,11 +137,14 @@ def fresh_state(state: TrainingState, objective: nn.Module) -> None:
     _restore(state, tensors, "the beginning of the run")
 
 
-def drop_after(folder: Path, images: int) -> None:
-    """Delete checkpoints and anchors of more than so many images: the run was taken back, and goes another way."""
-    for path in (*checkpoints(folder), *anchors(folder)):
-        if _images(path) > images:
-            path.unlink(missing_ok=True)
+def _prune(folder: Path, keep: int) -> None:
+    kept = checkpoints(folder)
+    for old in kept[:-keep]:
+        old.unlink(missing_ok=True)
+    oldest = _images(kept[-keep:][0])
+    # The run goes back to the last anchor before the first of its faults, which may lie behind the last one.
+    for old in [one for one in anchors(folder) if _images(one) <= oldest][:-2]:
+        old.unlink(missing_ok=True)
 
 
 def _images(path: Path) -> int:
@@ -135,11 +156,15 @@ def _found(folder: Path, prefix: str) -> list[Path]:
     return sorted(path for path in found if path.stem.removeprefix(prefix).isdigit())
 
 
-def _save(path: Path, state: TrainingState, progress: Progress) -> Path:
+def _tensors(state: TrainingState) -> dict[str, Tensor]:
     tensors = {f"objective.{name}": value for name, value in state.objective.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in state.ema.modules.state_dict().items()}
     for name, optimizer in state.optimizers.items():
         tensors |= {f"optimizer.{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
+    return tensors
+
+
+def _write(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
     if not bool(finite(tensors.values())):
         broken = [name for name, value in tensors.items() if not bool(finite([value]))]
         raise UserError(
@@ -147,7 +172,6 @@ def _save(path: Path, state: TrainingState, progress: Progress) -> Path:
             "checkpoints are sound: train again with a lower --optimizer.lr or --training.precision float32"
         )
     save_tensors(path, tensors, about=asdict(progress))
-    return path
 
 
 def _load(found: list[Path], state: TrainingState) -> Progress | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from limner.contracts import Model
 from limner.training.budget import Pace, Plan, settled
-from limner.training.checkpoint import Progress, save_checkpoint
+from limner.training.checkpoint import Progress, save_checkpoint, save_return
 from limner.training.recovery import Recovery
 from limner.training.tracking import Bar, Tracker
 from limner.training.trainer import Trainer
@@ -27,6 +27,8 @@ CHECKPOINTS = "checkpoints"
 _LINES, _GLANCE = 400, 1.0
 #: Seconds of training that a budget is measured by, at least, however long set-up took.
 _LEAST_MEASURED = 1.0
+#: Seconds between two moments at which several processes ask each other, and the most iterations.
+_ASKING, _SELDOM = 0.2, 100
 #: Samples measured on the way, at most.
 _MEASURED = 500
 
@@ -55,6 +57,25 @@ class Measuring:
     last: float
     started: float
     settle: Callable[[Pace], Plan]
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What all processes do next, beside training.
+
+    Attributes:
+        stop: the number of the signal that asked one of them to stop, 0 if none did.
+        save: write a checkpoint.
+        settle: make the plan.
+        measured: the plan is made for good.
+        abort: stop, with nothing to save.
+    """
+
+    stop: int = 0
+    save: bool = False
+    settle: bool = False
+    measured: bool = False
+    abort: bool = False
 
 
 class Loop:
@@ -89,12 +110,13 @@ class Loop:
         seen = trainer.progress.seen
         self.trainer, self.recovery, self.watcher, self.folder = trainer, recovery, watcher, folder
         self.averaged, self.raw, self.stop = averaged, raw, stop
-        self.tracker = Tracker(folder, seen)
+        self.world = trainer.world
+        self.tracker = self._tracker(seen)
         self.bar = Bar(seen, show=show)
         self._first, self._lined = seen, seen
         self._begun, self._earlier = time.monotonic(), trainer.progress.seconds
         self._saved = self._glanced = self._begun
-        self._last = seen
+        self._last, self._asked, self._started = seen, 0, trainer.progress.iteration
         self._watching = self._lines_apart = 0.0
         self._measuring = measuring
         self._warm: tuple[int, float] | None = None
@@ -118,45 +140,79 @@ class Loop:
                         self._go_back()
                         continue
                     self._log(logged)
-                    if self._measuring is not None:
-                        self._measure(self._measuring, logged)
+                    agreed = self._agree(logged)
+                    if agreed.settle and self._measuring is not None:
+                        self._adopt(self._measuring.settle(self._pace(self._measuring, logged)))
+                    if agreed.measured:
+                        self._measuring = None
+                    if agreed.abort:
+                        raise Interrupted(self.folder, 0, agreed.stop)
                     if self.plan is None:
                         continue
                     self._watch()
-                    if self.stop:
+                    if agreed.stop:
                         self._save()
-                        raise Interrupted(self.folder, self._last, self.stop[0])
-                    if time.monotonic() - self._saved >= self.trainer.config.checkpoint_seconds or self.trainer.done:
+                        raise Interrupted(self.folder, self._last, agreed.stop)
+                    if agreed.save or self.trainer.done:
                         self._save()
             finally:
                 self.tracker.close()
 
-    def _measure(self, measuring: Measuring, logged: dict[str, Tensor]) -> None:
-        """Settle the plan when enough is known of the run's pace, or at once if the run is asked to stop: what it has
-        learned can be saved with a plan alone.
+    def _tracker(self, seen: int) -> Tracker:
+        return Tracker(self.folder if self.world.first else None, seen)
 
-        Raises:
-            Interrupted: it is asked to stop so early that nothing is known, and next to nothing lost.
+    def _agree(self, logged: dict[str, Tensor]) -> Agreed:
+        """What to do beside training, as the clock of the first process and signals to any of them say.
+
+        Alone, every iteration asks. Several processes ask each other some times a second, for asking takes time.
         """
-        seen = self.trainer.progress.seen
+        iteration, now = self.trainer.progress.iteration, time.monotonic()
+        if self.world.size > 1 and iteration < self._asked and not self.trainer.done:
+            return Agreed()
+        clock = self._clock(now, logged)
+        apart = 1
+        if self.world.size > 1:
+            pace = (now - self._begun - self._watching) / max(iteration - self._started, 1)
+            apart = max(1, min(_SELDOM, int(_ASKING / max(pace, 1e-9))))
+        own = [int(clock.save), int(clock.settle), int(clock.measured), int(clock.abort), apart]
+        stop, *told = self.world.most(clock.stop, *(own if self.world.first else [0] * len(own)))
+        if stop and not self.stop:
+            self.stop.append(stop)
+        save, settle, measured, abort, apart = told
+        self._asked = iteration + (1 if stop else apart)
+        return Agreed(stop, bool(save), bool(settle), bool(measured), bool(abort))
+
+    def _clock(self, now: float, logged: dict[str, Tensor]) -> Agreed:
+        """What this process would do. A budget in minutes settles its plan when enough is known of the run's pace, or
+        at once if the run is asked to stop: what it has learned can be saved with a plan alone. If it is asked to stop
+        so early that nothing is known, next to nothing is lost."""
+        stop = self.stop[0] if self.stop else 0
+        save = now - self._saved >= self.trainer.config.checkpoint_seconds
+        measuring, seen = self._measuring, self.trainer.progress.seen
+        if measuring is None:
+            return Agreed(stop, save)
         if self._warm is None:  # the first iteration is slow, and says nothing of the others
             _values(logged)  # waits for the device
             self._warm = seen, time.monotonic()
-        first, begun = self._warm
-        known = time.monotonic() - begun - self._watching >= _LEAST_MEASURED
-        spent = time.monotonic() - measuring.started
+        known = now - self._warm[1] - self._watching >= _LEAST_MEASURED
+        spent = now - measuring.started
         over = self.plan is not None and settled(self.plan, seen, self.trainer.config)
         last = over or spent >= measuring.last
-        due = last or (self.plan is None and (spent >= measuring.first or bool(self.stop)))
-        if due and known:
-            _values(logged)  # waits for the device
-            now = time.monotonic()
-            rate = (seen - first) / (now - begun - self._watching)
-            self._adopt(measuring.settle(Pace(seen, rate, now - measuring.started)))
-        elif self.plan is None and self.stop:
-            raise Interrupted(self.folder, 0, self.stop[0])
-        if over or (last and known):
-            self._measuring = None
+        due = last or (self.plan is None and (spent >= measuring.first or bool(stop)))
+        settle = due and known
+        return Agreed(
+            stop,
+            save,
+            settle,
+            measured=over or (last and known),
+            abort=not settle and self.plan is None and bool(stop),
+        )
+
+    def _pace(self, measuring: Measuring, logged: dict[str, Tensor]) -> Pace:
+        seen, (first, begun) = self.trainer.progress.seen, self._warm or (0, self._begun)
+        _values(logged)  # waits for the device
+        now = time.monotonic()
+        return Pace(seen, (seen - first) / (now - begun - self._watching), now - measuring.started)
 
     def _adopt(self, plan: Plan) -> None:
         seen = self.trainer.progress.seen
@@ -199,27 +255,29 @@ class Loop:
             self.tracker.measures(seen, self._spent(), self.watcher.measure(self.averaged, _MEASURED))
         self._watching += time.monotonic() - begun
 
-    def _save(self) -> None:
+    def _save(self, save: Callable[..., object] = save_checkpoint) -> None:
         """Write a checkpoint, unless the state is known to be spoilt: then the run is taken back soon."""
         if not self.recovery.sound:
             return
-        self.trainer.progress = replace(self.trainer.progress, seconds=self._spent())
-        save_checkpoint(self.folder / CHECKPOINTS, self.trainer.state, self.trainer.progress, self.trainer.config.keep)
+        trainer = self.trainer
+        trainer.progress = replace(trainer.progress, seconds=self._spent())
+        save(self.folder / CHECKPOINTS, trainer.state, trainer.progress, trainer.config.keep, self.world)
         self._saved, self._last = time.monotonic(), self.trainer.progress.seen
 
     def _go_back(self) -> None:
         """To an earlier state. What was told of the way from there is told anew, as after a resume."""
-        before = self.trainer.progress.seen
+        before = self.trainer.progress
         self.bar.say(self.recovery.go_back())
         seen = self.trainer.progress.seen
         self.tracker.close()
-        self.tracker = Tracker(self.folder, seen)
-        self._first -= before - seen  # so that the difference still counts what this sitting has trained
-        self._lined, self._warm = seen, None
+        self.tracker = self._tracker(seen)
+        # So that the differences still count what this sitting has trained.
+        self._first -= before.seen - seen
+        self._started -= before.iteration - self.trainer.progress.iteration
+        self._lined, self._warm, self._asked = seen, None, 0
         if self.plan is not None:
             self._adopt(self.plan)
-            self._save()
-            self.recovery.forget_the_other_way()
+            self._save(save_return)
 
 
 def _values(logged: dict[str, Tensor]) -> dict[str, float]:

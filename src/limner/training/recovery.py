@@ -8,7 +8,7 @@ from pathlib import Path
 
 from limner.errors import UserError
 from limner.objectives import Objective
-from limner.training.checkpoint import drop_after, fresh_state, load_anchor, save_anchor
+from limner.training.checkpoint import fresh_state, load_anchor, save_anchor
 from limner.training.config import RecoveryConfig
 from limner.training.soundness import POISONED, SOUND
 from limner.training.trainer import Trainer
@@ -46,7 +46,7 @@ class Recovery:
         last = self._learn(self.trainer.progress.iteration - self.trainer.verdicts.lag)
         progress = self.trainer.progress
         if progress.iteration % self.config.apart == 0 and self.sound:
-            save_anchor(self.folder, self.trainer.state, progress)
+            save_anchor(self.folder, self.trainer.state, progress, self.trainer.world)
         if progress.skips == before:
             return ""
         return f"iteration {last:,}: the loss or its gradient is not finite; the step is skipped"
@@ -87,14 +87,11 @@ class Recovery:
         )
         trainer.verdicts.forget()
         self._poisoned = None
+        trainer.world.most(0)  # all have read before anything is deleted
         return (
             f"{len(faults)} faults near {broken.seen:,} images: back to {trainer.progress.seen:,} images, on at "
             f"{trainer.progress.rate:g} of the learning rate"
         )
-
-    def forget_the_other_way(self) -> None:
-        """Delete what was saved of the way that the run has left; call when its present state is saved."""
-        drop_after(self.folder, self.trainer.progress.seen)
 
     def _learn(self, before: int) -> int:
         """Take note of verdicts on iterations below ``before``; returns the last that was not sound, or -1."""

@@ -16,12 +16,13 @@ from limner.config import from_json, read_json, to_json
 from limner.contracts import Condition
 from limner.data import DataConfig, Dataset, gather, open_dataset, order
 from limner.data.cache import cache_root
+from limner.distributed import World, join
 from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
 from limner.training.budget import Pace, Plan, choose_precision, measuring_seconds, plan_images, plan_minutes, settled
 from limner.training.checkpoint import anchors, load_checkpoint
-from limner.training.config import Budget
+from limner.training.config import Budget, Precision
 from limner.training.costs import flops_per_image
 from limner.training.describing import card, described, environment, peak_memory, warn_if_changed
 from limner.training.job import Lesson, Recipe
@@ -30,7 +31,7 @@ from limner.training.recovery import Recovery
 from limner.training.report import write_report
 from limner.training.snapshot import save_snapshot
 from limner.training.tracking import Tracker
-from limner.training.trainer import Trainer
+from limner.training.trainer import Batches, Trainer, check_batch
 from limner.training.watching import Watcher, judgeable
 
 VERSION = 2
@@ -67,6 +68,13 @@ class _Opened:
     written: dict[str, Any]
     began: float
     show: bool
+    world: World
+
+
+def open_together(config: DataConfig, world: World, *, cache: Path | None = None, show: bool = True) -> Dataset:
+    """:func:`limner.data.open_dataset` by several processes: the first decodes what has to be decoded."""
+    world.lead(lambda: open_dataset(config, cache=cache, progress=show).fingerprint)
+    return open_dataset(config, cache=cache, progress=False)
 
 
 def start(
@@ -80,6 +88,8 @@ def start(
     began: float | None = None,
 ) -> RunResult:
     """Train a recipe on a data set into a new folder.
+
+    Processes that torchrun started train together, as one would; the first one writes and speaks.
 
     Args:
         recipe: all settings.
@@ -95,9 +105,11 @@ def start(
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     clock = time.monotonic() if began is None else began
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} already exists; choose another --out, or go on with: limner train --resume {out}")
-    dataset = open_dataset(data, cache=cache, progress=show)
+    world = join()
+    show = show and world.first
+    check_batch(recipe.training, world)
+    world.lead(lambda: _vacant(out))
+    dataset = open_together(data, world, cache=cache, show=show)
     written: dict[str, Any] = {
         "version": VERSION,
         "recipe": recipe.recipe,
@@ -105,12 +117,21 @@ def start(
         "source": to_json(replace(data, source=_absolute(data.source))),
         "budget": to_json(budget),
         "plan": None,
-        "environment": environment(),
+        "environment": environment(world),
         "data": described(dataset),
     }
-    write_json(out / RECIPE, written)
-    write_json(out / "data_report.json", asdict(dataset.report))
-    return _go(_Opened(out, recipe, dataset, _lesson(recipe, dataset), written, clock, show), cache)
+
+    def write() -> None:
+        write_json(out / RECIPE, written)
+        write_json(out / "data_report.json", asdict(dataset.report))
+
+    world.lead(write)
+    return _go(_Opened(out, recipe, dataset, _lesson(recipe, dataset, world), written, clock, show, world), cache)
+
+
+def _vacant(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} already exists; choose another --out, or go on with: limner train --resume {out}")
 
 
 def resume(
@@ -132,6 +153,8 @@ def resume(
         Interrupted: as for :func:`start`.
     """
     began = time.monotonic()
+    world = join()
+    show = show and world.first
     if not (folder / RECIPE).is_file():
         raise UserError(f"{folder} is not a run: it has no {RECIPE}")
     written = read_json(folder / RECIPE)
@@ -139,10 +162,10 @@ def resume(
         raise UserError(f"{folder / RECIPE} is damaged or of another version; this limner reads version {VERSION}")
     recipe = read_recipe(str(written.get("recipe")), written.get("config"))
     data = from_json(DataConfig, written.get("source"), str(folder / RECIPE))
-    dataset = open_dataset(data, cache=cache, progress=show)
+    dataset = open_together(data, world, cache=cache, show=show)
     if dataset.fingerprint != written["data"]["fingerprint"]:
         raise UserError(f"the pictures in {data.source} have changed since {folder} began; start a new run with --out")
-    return _go(_Opened(folder, recipe, dataset, _lesson(recipe, dataset), written, began, show), cache)
+    return _go(_Opened(folder, recipe, dataset, _lesson(recipe, dataset, world), written, began, show, world), cache)
 
 
 def _go(run: _Opened, cache: Path | None) -> RunResult:
@@ -150,12 +173,13 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
     with stop_requests() as stop:
         trainer, plan = _prepare(run)
         trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
+        _same_everywhere(trainer.progress.seen, run.world)
         measuring = _measuring(run, trainer, plan)
         if run.written.get("sittings", 0):
             trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
-            warn_if_changed(run.written["environment"])
+            run.world.lead(lambda: warn_if_changed(run.written["environment"], run.world))
         run.written["sittings"] = run.written.get("sittings", 0) + 1
-        write_json(run.folder / RECIPE, run.written)
+        run.world.lead(lambda: write_json(run.folder / RECIPE, run.written))
         watcher = Watcher(
             run.folder,
             run.dataset,
@@ -163,6 +187,7 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
             run.recipe.watch.extractor,
             run.recipe.seed,
             cache_root(cache) / "measures",
+            run.world,
         )
         set_up = time.monotonic() - run.began
         averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
@@ -171,31 +196,41 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
             trainer,
             run.recipe.training.recovery,
             run.folder / CHECKPOINTS,
-            lambda: _lesson(run.recipe, run.dataset).objective,
+            lambda: _lesson(run.recipe, run.dataset, run.world).objective,
         )
         loop = Loop(trainer, plan, measuring, recovery, watcher, averaged, raw, run.folder, show=run.show, stop=stop)
         try:
             loop.run()
         except Interrupted:
-            write_report(run.folder)  # of what there is: whoever stops a run wants to see it
+            # Of what there is: whoever stops a run wants to see it.
+            run.world.lead(lambda: str(write_report(run.folder)))
             raise
     return _finish(run, trainer, watcher, set_up)
 
 
-def _lesson(recipe: Recipe, dataset: Dataset) -> Lesson:
+def _lesson(recipe: Recipe, dataset: Dataset, world: World) -> Lesson:
     labels = dataset.labels if recipe.conditional and dataset.label is not None else ()
     # A set of one flat colour has no spread; half of the range keeps the arithmetic sound.
     with random.scoped(recipe.seed, "init"):
-        return recipe.lesson(dataset.spec, labels, replace(dataset.stats, std=dataset.stats.std or 0.5))
+        lesson = recipe.lesson(dataset.spec, labels, replace(dataset.stats, std=dataset.stats.std or 0.5))
+    lesson.objective.to(world.device)
+    return lesson
+
+
+def _same_everywhere(seen: int, world: World) -> None:
+    most, least = world.most(seen, -seen)
+    if most != -least:
+        raise UserError(
+            f"the processes found checkpoints of {-least:,} and {most:,} images; put the run into a folder that all "
+            "machines share"
+        )
 
 
 def _prepare(run: _Opened) -> tuple[Trainer, Plan | None]:
     """The trainer at the run's beginning, and the plan, where it does not have to be measured."""
     recipe, lesson, batches = run.recipe, run.lesson, _batches(run)
     plan = _plan(run) if run.written["plan"] is not None else None
-    precision = (
-        plan.precision if plan else choose_precision(lesson.objective, recipe.training, batches, seed=recipe.seed)
-    )
+    precision = plan.precision if plan else _precision(run, batches)
     trainer = Trainer(
         lesson.objective,
         recipe.training,
@@ -203,12 +238,21 @@ def _prepare(run: _Opened) -> tuple[Trainer, Plan | None]:
         images=plan.images if plan else None,
         precision=precision,
         seed=recipe.seed,
+        world=run.world,
     )
     budget = _budget(run)
     if plan is None and budget.images is not None:
         step = trainer.images_per_iteration
         plan = _settle(run, plan_images(budget.images, step, precision, recipe.watch))
     return trainer, plan
+
+
+def _precision(run: _Opened, batches: Batches) -> Precision:
+    """Tried by the first process, on as many pictures as its share of a batch has."""
+    training, world = run.recipe.training, run.world
+    share = max(1, training.batch // world.size)
+    alone = replace(training, batch=share, accumulate=min(training.accumulate, share))
+    return world.lead(lambda: choose_precision(run.lesson.objective, alone, batches, seed=run.recipe.seed))
 
 
 def _measuring(run: _Opened, trainer: Trainer, plan: Plan | None) -> Measuring | None:
@@ -236,21 +280,28 @@ def _plan(run: _Opened) -> Plan:
 
 
 def _settle(run: _Opened, plan: Plan) -> Plan:
-    plan = replace(plan, judge=judgeable(run.dataset, plan.judge))
-    run.written["plan"] = to_json(plan)
-    write_json(run.folder / RECIPE, run.written)
-    return plan
+    """The plan of the first process becomes that of all."""
+
+    def write() -> dict[str, Any]:
+        run.written["plan"] = to_json(replace(plan, judge=judgeable(run.dataset, plan.judge)))
+        write_json(run.folder / RECIPE, run.written)
+        settled: dict[str, Any] = run.written["plan"]
+        return settled
+
+    run.written["plan"] = run.world.lead(write)
+    return _plan(run)
 
 
-def _batches(run: _Opened) -> Callable[[int, int], Batch]:
+def _batches(run: _Opened) -> Batches:
     dataset, recipe = run.dataset, run.recipe
-    labelled = bool(run.lesson.model.labels)
+    labelled, device = bool(run.lesson.model.labels), run.world.device
 
     def batch(first: int, count: int) -> Batch:
         samples = torch.arange(first, first + count)
         which = order(recipe.seed, first, count, len(dataset))
         images, label = gather(dataset, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
-        return Batch(images, Condition(label if labelled else None), samples)
+        cond = Condition(label if labelled else None)
+        return Batch(images.to(device), cond.to(device), samples.to(device))
 
     return batch
 
@@ -258,14 +309,19 @@ def _batches(run: _Opened) -> Callable[[int, int], Batch]:
 def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> RunResult:
     """Snapshot first: whatever happens afterwards, the model is there."""
     plan = _plan(run)
-    for path in anchors(run.folder / CHECKPOINTS):
-        path.unlink(missing_ok=True)
+    world = run.world
     ema = trainer.state.ema.modules[run.lesson.network]
     about = card(run.written, run.folder.name, conditional=bool(run.lesson.model.labels))
-    save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, about)
+
+    def keep() -> None:
+        for path in anchors(run.folder / CHECKPOINTS):
+            path.unlink(missing_ok=True)
+        save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, about)
+
+    world.lead(keep)
     trained = time.monotonic()
     model = run.lesson.model_of(ema)
-    tracker = Tracker(run.folder, trainer.progress.seen)
+    tracker = Tracker(run.folder if world.first else None, trainer.progress.seen)
     try:
         for name, one in (("final", model), ("final_raw", run.lesson.model)):
             tracker.pictures(plan.images, name, watcher.draw_grid(one, name))
@@ -281,21 +337,23 @@ def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> 
         "drawing": drawn - trained,
         "judging": time.monotonic() - drawn,
     }
-    write_json(
-        run.folder / DONE,
-        {
-            "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "images": trainer.progress.seen,
-            "parameters": sum(p.numel() for p in ema.parameters()),
-            "flops_per_image": flops_per_image(trainer),
-            "peak_memory_bytes": peak_memory(),
-            "interrupted": trainer.progress.interrupted,
-            "skipped_steps": trainer.progress.skips,
-            "roll_backs": trainer.progress.rollbacks,
-        },
-    )
-    report = write_report(run.folder)
-    return RunResult(run.folder, report, trainer.progress.seen, seconds, rows)
+    done = {
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "images": trainer.progress.seen,
+        "parameters": sum(p.numel() for p in ema.parameters()),
+        "flops_per_image": flops_per_image(trainer),
+        "peak_memory_bytes": peak_memory(),
+        "processes": world.size,
+        "interrupted": trainer.progress.interrupted,
+        "skipped_steps": trainer.progress.skips,
+        "roll_backs": trainer.progress.rollbacks,
+    }
+
+    def report() -> str:
+        write_json(run.folder / DONE, done)
+        return str(write_report(run.folder))
+
+    return RunResult(run.folder, Path(world.lead(report)), trainer.progress.seen, seconds, rows)
 
 
 def _absolute(source: str) -> str:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from limner import random
+from limner.distributed import ALONE, Reducer, World
+from limner.errors import UserError
 from limner.objectives import Batch, Context, Objective, Update
 from limner.training.checkpoint import Progress, TrainingState
 from limner.training.config import Precision, TrainingConfig
@@ -37,6 +39,7 @@ class Trainer:
         images: the run's length, which the schedule and the average fit; None as long as nobody knows.
         precision: of the arithmetic.
         seed: of every draw.
+        world: the processes that train together. Each sees its share of every batch, and all take the same steps.
 
     Attributes:
         images: the run's length; it may be told later.
@@ -55,7 +58,9 @@ class Trainer:
         images: int | None,
         precision: Precision,
         seed: int,
+        world: World = ALONE,
     ) -> None:
+        check_batch(config, world)
         self.objective = objective.train()
         self.config = config
         self.batches = batches
@@ -67,7 +72,9 @@ class Trainer:
         self.precision = precision
         self._dtype = _DTYPES[precision]
         self._rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.state.optimizers.items()}
+        self.world = world
         self._trained = {u.name: _parameters(objective, u.params) for u in self.updates}
+        self._reducers = {name: Reducer(world, parameters) for name, parameters in self._trained.items()}
         self._fresh = max(u.repeat for u in self.updates)
         self._several = len({u.params for u in self.updates}) > 1
         self.device = next(objective.parameters()).device
@@ -89,15 +96,16 @@ class Trainer:
         # The rate of a step is that at its middle: the last one is above zero.
         middle = (seen + self.images_per_iteration / 2) / self.images if self.images else 0.0
         self._set_rates(self.config.schedule(self.progress.iteration + 1, min(1.0, middle)))
-        fresh = [self.batches(seen + i * batch, batch) for i in range(self._fresh)]
+        low, high = self.world.share(batch)
+        fresh = [self.batches(seen + i * batch + low, high - low) for i in range(self._fresh)]
         shared: dict[str, Tensor] = {}
         logged: dict[str, Tensor] = {}
         sound = torch.ones((), dtype=torch.bool, device=self.device)
         for update in self.updates:
             if self.progress.iteration % update.every:
                 continue
-            for data in fresh[: update.repeat]:
-                told, stepped = self._take(update, data, share, shared)
+            for i, data in enumerate(fresh[: update.repeat]):
+                told, stepped = self._take(update, data, seen + i * batch + low, share, shared)
                 logged |= told
                 sound = sound & stepped
         with torch.no_grad():
@@ -115,25 +123,30 @@ class Trainer:
         return float(first.param_groups[0]["lr"])
 
     def _take(
-        self, update: Update, data: Batch, share: float, shared: dict[str, Tensor]
+        self, update: Update, data: Batch, first: int, share: float, shared: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """What the update logged, and whether its step was taken: it is not where loss or gradient are not finite."""
+        """What the update logged, and whether its step was taken: it is not where loss or gradient are not finite.
+        ``first`` is the number of the data's first sample."""
         trained = self._trained[update.name]
         if self._several:
             self.objective.requires_grad_(False)
             for parameter in trained:
                 parameter.requires_grad_(True)
         logged: dict[str, Tensor] = {}
-        with random.scoped(self.seed, update.name, int(data.samples[0])):
-            for part in _cut(len(data.samples), self.config.accumulate):
+        with random.scoped(self.seed, update.name, first):
+            for part in _cut(len(data.samples), self._pieces()):
                 piece = data.index(part)
-                weight = len(piece.samples) / len(data.samples)
-                context = Context(self.seed, piece.samples, update.name, share, shared)
+                # Of the whole batch, however it is shared out: then sums over processes are means over it.
+                weight = len(piece.samples) / self.config.batch
+                context = Context(self.seed, piece.samples, update.name, share, shared, piece.images.dtype)
                 with self._autocast():
                     losses = update.loss(piece, context)
                 (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
                 for name, value in losses.items():
                     logged[name] = logged.get(name, 0) + value.detach() * weight
+        if self.world.size > 1:
+            summed = self._reducers[update.name](torch.stack([value.to(trained[0].dtype) for value in logged.values()]))
+            logged = dict(zip(logged, summed.unbind(), strict=True))
         norm = _clipped(trained, self.config.clip)
         if self.config.clip:
             logged["gradient_norm"] = norm
@@ -143,10 +156,16 @@ class Trainer:
             step_if(sound, self.state.optimizers[name])
             self.state.optimizers[name].zero_grad(set_to_none=True)
         if update.after is not None:
-            update.after(Context(self.seed, data.samples, update.name, share, shared))
+            update.after(Context(self.seed, data.samples, update.name, share, shared, data.images.dtype))
         if self._several:
             logged = {f"{update.name}/{name}": value for name, value in logged.items()}
         return logged, sound
+
+    def _pieces(self) -> int:
+        """How many micro-batches this process cuts its share into: of about the size asked for, and as many as all
+        others, which sharded networks need."""
+        size, batch = self.world.size, self.config.batch
+        return min(math.ceil(self.config.accumulate * math.ceil(batch / size) / batch), batch // size)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._dtype == torch.float32:
@@ -163,6 +182,15 @@ class Trainer:
         for name, optimizer in self.state.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self._rates[name], strict=True):
                 group["lr"] = rate * factor * self.progress.rate
+
+
+def check_batch(config: TrainingConfig, world: World) -> None:
+    """Raises a UserError if some process would get no picture of a batch."""
+    if config.batch < world.size:
+        raise UserError(
+            f"a batch of {config.batch} is too small for {world.size} processes; give --training.batch {world.size} or "
+            "more, or start fewer processes"
+        )
 
 
 def _parameters(objective: Objective, names: tuple[str, ...]) -> list[nn.Parameter]:
