@@ -65,6 +65,11 @@ MISTAKES = [
     (["evaluate", "RUN", "--reference", "BARS", "--metrics", "fdd"], "did you mean 'fd'"),
     (["evaluate", "RUN", "--reference", "BARS", "--extractor", "wavelet"], "did you mean 'wavelets'"),
     (["evaluate", "RUN"], "--reference"),
+    (["ema", "RUN"], "holds no averages"),
+    (["ema", "EMPTY"], "is no finished run"),
+    (["ema", "RUN", "--half-width", "2"], "the width of an average is 2"),
+    (["train", "flow", "--data", "BARS", "--training.ema-profiles", "0.9"], "training.ema-profiles is 0.9"),
+    (["train", "flow", "--data", "BARS", "--training.recovery.apart", "7"], "training.recovery.apart is 7"),
 ]
 
 
@@ -126,7 +131,7 @@ def test_what_tells_about_itself(args: list[str], capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("command", ["recipes", "train", "sample", "evaluate", "demo"])
+@pytest.mark.parametrize("command", ["recipes", "train", "ema", "sample", "evaluate", "demo"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -14,9 +14,12 @@ from limner.errors import UserError
 from together import TESTS, Together, run
 
 
-@pytest.mark.parametrize("what", ["sums", "shares", "leading", "gradients", "patient"])
-def test_three_processes(what: str) -> None:
-    run(TESTS / "speaking.py", what, size=3)
+def test_three_processes() -> None:
+    run(TESTS / "speaking.py", "sums", "shares", "leading", "gradients", size=3)
+
+
+def test_the_first_may_take_its_time() -> None:
+    run(TESTS / "speaking.py", "patient")
 
 
 @pytest.mark.parametrize("where", ["sum", "lead"])

@@ -13,7 +13,7 @@ import limner
 
 SOURCE = Path(limner.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("allocator", "errors", "files", "config", "tensors", "contracts", "random", "distributed"),
+    ("allocator", "errors", "files", "config", "tensors", "contracts", "random", "distributed", "shards"),
     ("features",),
     ("models", "codecs", "data"),
     ("objectives", "sampling", "metrics"),

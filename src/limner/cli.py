@@ -32,7 +32,7 @@ from limner.distributed import ALONE, Lost, World, join
 from limner.errors import UserError, nearest
 from limner.recipes import DEFAULT_MINUTES, RefineRecipe, Size, size_for
 from limner.recipes import recipe as named_recipe
-from limner.training.loop import Interrupted
+from limner.training.stopping import Interrupted
 
 T = TypeVar("T")
 
@@ -82,6 +82,26 @@ class Train:
         if self.resume is not None:
             return commands.resume(self.resume)
         return commands.train(self.settings, self.data, self.out, self.minutes, self.images, _BEGAN)
+
+
+@dataclass(frozen=True)
+class Ema:
+    """Choose how widely a run's weights are averaged, after it.
+
+    Attributes:
+        run_folder: of a finished run that was trained with --training.ema-profiles 0.05 0.1.
+        half_width: standard deviation of the average's profile as a share of the training (EDM2's sigma_rel).
+        out: the new snapshot's folder; RUN/snapshot-ema-WIDTH by default.
+        json: print one JSON object, for programs.
+    """
+
+    run_folder: Annotated[Positional[Path], arg(name="run")]
+    half_width: float = 0.1
+    out: Path | None = None
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return commands.ema(self.run_folder, self.half_width, self.out)
 
 
 @dataclass(frozen=True)
@@ -177,6 +197,7 @@ class Demo:
 COMMANDS: dict[str, type[Any]] = {
     "recipes": Recipes,
     "train": Train,
+    "ema": Ema,
     "sample": Sample,
     "evaluate": Evaluate,
     "demo": Demo,

@@ -25,9 +25,11 @@ from limner.recipes import RECIPES, SIZES, RefineRecipe
 from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
 from limner.sampling import sample as draw
+from limner.training.averaging import write_average
 from limner.training.costs import counted
 from limner.training.grids import grid, save_png
-from limner.training.run import RunResult, open_together
+from limner.training.opening import open_together
+from limner.training.run import RunResult
 from limner.training.snapshot import CONFIG, load
 
 #: Samples drawn to judge a model that the user gives no number for.
@@ -118,6 +120,19 @@ def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
             f"({arrows[row['better']]})"
         )
     return out
+
+
+def ema(run: Path, half_width: float, out: Path | None) -> Outcome:
+    """Make a snapshot with another average of the weights than the run's own."""
+    folder = out or run / f"snapshot-ema-{half_width:g}"
+    world = join()
+    told: dict[str, Any] = world.lead(lambda: write_average(run, half_width, folder))
+    lines = (
+        f"{folder}: an average of width {half_width:g} from {told['copies']} copies, its profile met to "
+        f"{100 * told['error']:.2g} %",
+        f"draw:  limner sample {folder} -n 64 --out grid.png",
+    )
+    return Outcome(lines, {"snapshot": str(folder), "half_width": half_width, **told})
 
 
 def sample(

@@ -15,11 +15,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -43,6 +44,24 @@ class Lost(Exception):  # noqa: N818 - whose error it is, the other process says
         super().__init__("another process of this run has ended; what was saved before is whole")
 
 
+class Store(Protocol):
+    """What is used of torch's stores, which all processes of a run share: names and values."""
+
+    def set(self, key: str, value: str) -> None: ...
+    def get(self, key: str) -> bytes: ...
+    def check(self, keys: list[str]) -> bool: ...
+    def add(self, key: str, amount: int) -> int: ...
+
+
+@contextmanager
+def in_company() -> Iterator[None]:
+    """Something that takes all processes; torch's errors in it mean that one of them has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Lost from error
+
+
 @dataclass(frozen=True)
 class World:
     """The processes of a run, as one of them sees them.
@@ -57,7 +76,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    store: dist.Store | None = field(default=None, repr=False, compare=False)
+    store: Store | None = field(default=None, repr=False, compare=False)
     _calls: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
 
     @property
@@ -76,10 +95,8 @@ class World:
             Lost: another process has ended.
         """
         if self.size > 1:
-            try:
+            with in_company():
                 dist.all_reduce(values)
-            except RuntimeError as error:
-                raise Lost from error
         return values
 
     def most(self, *numbers: int) -> tuple[int, ...]:
@@ -87,10 +104,8 @@ class World:
         if self.size == 1:
             return numbers
         told = torch.tensor(numbers, dtype=torch.int64)
-        try:
+        with in_company():
             dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        except RuntimeError as error:
-            raise Lost from error
         return tuple(told.tolist())
 
     def lead(self, work: Callable[[], T]) -> T:
@@ -120,17 +135,15 @@ class World:
         return answer
 
     @staticmethod
-    def _awaited(store: dist.Store, key: str) -> bytes:
+    def _awaited(store: Store, key: str) -> bytes:
         nap = 0.001
-        try:
+        with in_company():  # whoever keeps the store may end
             while not store.check([key]):
                 if store.check([_FAILED]):
                     raise Lost
                 time.sleep(nap)
                 nap = min(2 * nap, _NAP)
             return store.get(key)
-        except RuntimeError as error:  # whoever kept the store has ended
-            raise Lost from error
 
     def failing(self) -> bool:
         """Tell the others that this process ends with an error, so that they end too; whether it is the first to fail,
@@ -175,7 +188,7 @@ def join() -> World:
     device = _device()
     if not dist.is_initialized():
         dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=_TIMEOUT)
-    store = dist.distributed_c10d._get_default_store()
+    store: Store = dist.distributed_c10d._get_default_store()
     threading.Thread(target=_end_with_the_others, args=(store,), daemon=True).start()
     return World(dist.get_rank(), dist.get_world_size(), device, store)
 
@@ -190,7 +203,7 @@ def _device() -> torch.device:
     return torch.device("cuda", number)
 
 
-def _end_with_the_others(store: dist.Store) -> None:
+def _end_with_the_others(store: Store) -> None:
     """End this process soon after another has failed, whatever it waits for: nccl may wait for ever."""
     try:
         while not store.check([_FAILED]):
@@ -199,11 +212,6 @@ def _end_with_the_others(store: dist.Store) -> None:
         return
     time.sleep(_GRACE)
     os._exit(2)
-
-
-def on_first(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
-    """The tensors on the CPU of the first process; nothing on the others."""
-    return {name: value.detach().cpu() for name, value in tensors.items()} if world.first else {}
 
 
 class Reducer:

@@ -103,7 +103,7 @@ def scoped(seed: int, stream: str, step: int = 0) -> Iterator[None]:
     Their state before is restored afterwards, so that nobody else's numbers change.
     """
     key = _word(seed, f"scoped/{stream}/{step}") >> 1
-    gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(key)
     if gpu is not None:

@@ -29,9 +29,13 @@ STARTS, END = (0, 50), 100
 
 def trainer(name: str, dataset: Dataset, world: World) -> Trainer:
     """Without dropout, whose noise is drawn a micro-batch at a time."""
-    settings = small(name, batch=BATCH, accumulate=PARTS)
+    settings = small(name)
     changed: dict[str, Any] = {"dropout": 0.0} if hasattr(settings.net, "dropout") else {}
-    settings = replace(settings, net=replace(settings.net, **changed))
+    settings = replace(
+        settings,
+        net=replace(settings.net, **changed),
+        training=replace(settings.training, batch=BATCH, accumulate=PARTS),
+    )
     with random.scoped(0, "init"):
         lesson = settings.lesson(dataset.spec, dataset.labels, dataset.stats)
 

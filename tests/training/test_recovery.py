@@ -154,15 +154,12 @@ def test_a_device_decides_for_itself(name: str) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([0.0, 1.0, math.nan, math.inf, 3e38]), min_size=1, max_size=5),
+    st.lists(st.sampled_from([0.0, 1.0, -1e15, math.nan, math.inf, -math.inf]), min_size=1, max_size=5),
     st.sampled_from([torch.float32, torch.float64]),
 )
 def test_finite_sees_every_value(values: list[float], dtype: torch.dtype) -> None:
-    tensors = [torch.tensor([value], dtype=dtype) for value in values] + [torch.arange(3)]
-    if 3e38 in values and dtype == torch.float32:
-        assert not bool(finite(tensors))  # its square overflows, which is as good as infinite
-    else:
-        assert bool(finite(tensors)) == all(map(math.isfinite, values))
+    tensors = [torch.tensor([value, 1.0], dtype=dtype) for value in values] + [torch.arange(3)]
+    assert bool(finite(tensors)) == all(map(math.isfinite, values))
 
 
 def taught(run: Trainer, folder: Path, beginning: Callable[[], Objective]) -> Recovery:
@@ -180,7 +177,7 @@ def taught(run: Trainer, folder: Path, beginning: Callable[[], Objective]) -> Re
 
 
 @given(st.sampled_from(PLACES), st.sampled_from(BROKEN), st.integers(0, 36), st.integers(1, 8), st.integers(0, 3))
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_bursts_of_faults_are_recovered_from_or_end_the_run(
     tmp_path_factory: pytest.TempPathFactory, place: Place, value: float, at: int, length: int, times: int
 ) -> None:

@@ -16,6 +16,7 @@ from limner.errors import UserError, nearest, within
 from limner.sampling.discretization import DISCRETIZATIONS, Discretization, EDMTimes, FlowTimes
 from limner.sampling.guidance import classifier_free
 from limner.sampling.solvers import SOLVERS, Denoise, Solver
+from limner.shards import is_sharded
 
 
 @dataclass
@@ -216,16 +217,22 @@ def sample(
     device = next(model.net.parameters()).device
     cond = labels_for(model, n, label).to(device)
     numbers = torch.arange(n, device=device)
+    in_step = any(is_sharded(p) for p in model.net.parameters())
     out = np.zeros((n, *model.spec.size, model.spec.channels), np.uint8)
     done = 0
     was_training = model.net.training
     model.net.eval()
     try:
-        for first in range(world.rank * batch, n, world.size * batch):
-            part = slice(first, first + batch)
+        for turn in range(0, n, world.size * batch):
+            first = turn + world.rank * batch
+            if first >= n and not in_step:
+                break
+            # Who has no batch left helps the others with a sharded network, by drawing some picture for nothing.
+            part = slice(first, first + batch) if first < n else slice(0, 1)
             for images in draw(model, cond.index(part), numbers[part], resolved, seed=seed, batch=batch):
-                out[part] = to_uint8(images)
-                done += len(images)
+                if first < n:
+                    out[part] = to_uint8(images)
+                    done += len(images)
                 if on_progress:
                     on_progress(done)
     finally:

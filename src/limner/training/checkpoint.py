@@ -9,15 +9,16 @@ that the settings name, and read when a run is taken back: where that leads must
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from limner.distributed import ALONE, World, on_first
+from limner.distributed import ALONE, World
 from limner.errors import UserError
+from limner.shards import on_first, put
 from limner.tensors import fill, load_tensors, save_tensors
 from limner.training.ema import EMA
 from limner.training.soundness import finite
@@ -53,11 +54,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What changes while training."""
+    """What changes while training. ``profiles`` are power-function averages by their widths."""
 
     objective: nn.Module
     ema: EMA
     optimizers: dict[str, torch.optim.Optimizer]
+    profiles: dict[float, EMA] = field(default_factory=dict)
+
+    @property
+    def averages(self) -> dict[str, EMA]:
+        """All averages, by what checkpoints call them."""
+        return {"ema": self.ema} | {f"profile{i}": one for i, one in enumerate(self.profiles.values())}
 
 
 def save_checkpoint(folder: Path, state: TrainingState, progress: Progress, keep: int, world: World = ALONE) -> Path:
@@ -131,9 +138,10 @@ def fresh_state(state: TrainingState, objective: nn.Module) -> None:
     """Put a run's beginning into ``state``: the weights of ``objective``, averages that have seen nothing else, and
     optimisers that have done nothing."""
     tensors = {f"objective.{name}": value for name, value in objective.state_dict().items()}
-    for name in state.ema.modules:
-        part = objective.get_submodule(name).state_dict()
-        tensors |= {f"ema.{name}.{key}": value for key, value in part.items()}
+    for prefix, average in state.averages.items():
+        for name in average.modules:
+            part = objective.get_submodule(name).state_dict()
+            tensors |= {f"{prefix}.{name}.{key}": value for key, value in part.items()}
     _restore(state, tensors, "the beginning of the run")
 
 
@@ -158,7 +166,8 @@ def _found(folder: Path, prefix: str) -> list[Path]:
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
     tensors = {f"objective.{name}": value for name, value in state.objective.state_dict().items()}
-    tensors |= {f"ema.{name}": value for name, value in state.ema.modules.state_dict().items()}
+    for prefix, average in state.averages.items():
+        tensors |= {f"{prefix}.{name}": value for name, value in average.modules.state_dict().items()}
     for name, optimizer in state.optimizers.items():
         tensors |= {f"optimizer.{name}.{key}": value for key, value in _optimizer_tensors(optimizer).items()}
     return tensors
@@ -192,7 +201,8 @@ def _load(found: list[Path], state: TrainingState) -> Progress | None:
 
 def _restore(state: TrainingState, tensors: dict[str, Tensor], where: str) -> None:
     fill(state.objective, _below(tensors, "objective."), where)
-    fill(state.ema.modules, _below(tensors, "ema."), where)
+    for prefix, average in state.averages.items():
+        fill(average.modules, _below(tensors, f"{prefix}."), where)
     for name, optimizer in state.optimizers.items():
         _restore_optimizer(optimizer, _below(tensors, f"optimizer.{name}."), where)
 
@@ -225,6 +235,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
         state: dict[str, Any] = optimizer.state[parameter]
         if value.shape == parameter.shape:
             # As the optimiser itself lays it out: like the parameter, which may be channels_last.
-            state[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+            state[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+            put(state[key], value)
         else:
             state[key] = value.clone().to(parameter.device) if value.ndim else value.clone()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from limner.shards import local
+
 
 def ema_decay(batch: int, seen: int, half_life: float, warm_up: float) -> float:
     """The weight that the average keeps in one step.
@@ -33,10 +35,16 @@ class EMA:
         originals = {name: root.get_submodule(name) for name in names}
         self.modules = nn.ModuleDict({name: copy.deepcopy(module) for name, module in originals.items()})
         self.modules.requires_grad_(False).eval()
-        self._source: list[Tensor] = [p for module in originals.values() for p in module.parameters()]
-        self._target: list[Tensor] = [p for module in self.modules.values() for p in module.parameters()]
-        self._source_buffers = [b for module in originals.values() for b in module.buffers()]
-        self._target_buffers = [b for module in self.modules.values() for b in module.buffers()]
+        self._originals = originals
+        self.aim()
+
+    def aim(self) -> None:
+        """Look up the tensors; call it when parameters were replaced, as sharding does."""
+        originals, averages = self._originals.values(), self.modules.values()
+        self._source = [local(p) for module in originals for p in module.parameters()]
+        self._target = [local(p) for module in averages for p in module.parameters()]
+        self._source_buffers = [b for module in originals for b in module.buffers()]
+        self._target_buffers = [b for module in averages for b in module.buffers()]
 
     @torch.no_grad()
     def update(self, decay: float, sound: Tensor) -> None:

@@ -67,7 +67,7 @@ class Recovery:
             UserError: it has been taken back often enough.
         """
         trainer, broken = self.trainer, self.trainer.progress
-        faults = [*broken.skipped, *([] if self._poisoned is None else [self._poisoned])]
+        faults = {*broken.skipped, *([] if self._poisoned is None else [self._poisoned])}
         if broken.rollbacks >= self.config.rollbacks:
             raise UserError(
                 f"the loss or its gradient is not finite again and again, last near {broken.seen:,} images, after "

@@ -8,34 +8,40 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from limner import random
 from limner.allocator import keep_freed_memory
 from limner.config import from_json, read_json, to_json
-from limner.contracts import Condition
-from limner.data import DataConfig, Dataset, gather, open_dataset, order
+from limner.data import DataConfig
 from limner.data.cache import cache_root
-from limner.distributed import World, join
+from limner.distributed import join
 from limner.errors import UserError
 from limner.files import write_json
-from limner.objectives import Batch
-from limner.training.budget import Pace, Plan, choose_precision, measuring_seconds, plan_images, plan_minutes, settled
+from limner.shards import on_first
 from limner.training.checkpoint import anchors, load_checkpoint
-from limner.training.config import Budget, Precision
+from limner.training.config import Budget
 from limner.training.costs import flops_per_image
 from limner.training.describing import card, described, environment, peak_memory, warn_if_changed
-from limner.training.job import Lesson, Recipe
-from limner.training.loop import CHECKPOINTS, Interrupted, Loop, Measuring, stop_requests
+from limner.training.job import Recipe
+from limner.training.loop import CHECKPOINTS, Loop
+from limner.training.opening import (
+    RECIPE,
+    VERSION,
+    Opened,
+    lesson_of,
+    measuring_of,
+    open_together,
+    plan_of,
+    prepare,
+    same_everywhere,
+)
 from limner.training.recovery import Recovery
 from limner.training.report import write_report
 from limner.training.snapshot import save_snapshot
+from limner.training.stopping import Interrupted, stop_requests
 from limner.training.tracking import Tracker
-from limner.training.trainer import Batches, Trainer, check_batch
-from limner.training.watching import Watcher, judgeable
+from limner.training.trainer import Trainer, check_batch
+from limner.training.watching import Watcher
 
-VERSION = 2
-RECIPE, DONE, SNAPSHOT = "recipe.json", "done.json", "snapshot"
+DONE, SNAPSHOT = "done.json", "snapshot"
 
 
 @dataclass(frozen=True)
@@ -55,26 +61,6 @@ class RunResult:
     images: int
     seconds: dict[str, float]
     measures: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """All that is settled before the first image."""
-
-    folder: Path
-    recipe: Recipe
-    dataset: Dataset
-    lesson: Lesson
-    written: dict[str, Any]
-    began: float
-    show: bool
-    world: World
-
-
-def open_together(config: DataConfig, world: World, *, cache: Path | None = None, show: bool = True) -> Dataset:
-    """:func:`limner.data.open_dataset` by several processes: the first decodes what has to be decoded."""
-    world.lead(lambda: open_dataset(config, cache=cache, progress=show).fingerprint)
-    return open_dataset(config, cache=cache, progress=False)
 
 
 def start(
@@ -126,7 +112,7 @@ def start(
         write_json(out / "data_report.json", asdict(dataset.report))
 
     world.lead(write)
-    return _go(_Opened(out, recipe, dataset, _lesson(recipe, dataset, world), written, clock, show, world), cache)
+    return _go(Opened(out, recipe, dataset, lesson_of(recipe, dataset, world), written, clock, show, world), cache)
 
 
 def _vacant(out: Path) -> None:
@@ -155,26 +141,31 @@ def resume(
     began = time.monotonic()
     world = join()
     show = show and world.first
-    if not (folder / RECIPE).is_file():
-        raise UserError(f"{folder} is not a run: it has no {RECIPE}")
-    written = read_json(folder / RECIPE)
-    if not isinstance(written, dict) or written.get("version") != VERSION:
-        raise UserError(f"{folder / RECIPE} is damaged or of another version; this limner reads version {VERSION}")
+    written: dict[str, Any] = world.lead(lambda: _written(folder))
     recipe = read_recipe(str(written.get("recipe")), written.get("config"))
     data = from_json(DataConfig, written.get("source"), str(folder / RECIPE))
     dataset = open_together(data, world, cache=cache, show=show)
     if dataset.fingerprint != written["data"]["fingerprint"]:
         raise UserError(f"the pictures in {data.source} have changed since {folder} began; start a new run with --out")
-    return _go(_Opened(folder, recipe, dataset, _lesson(recipe, dataset, world), written, began, show, world), cache)
+    return _go(Opened(folder, recipe, dataset, lesson_of(recipe, dataset, world), written, began, show, world), cache)
 
 
-def _go(run: _Opened, cache: Path | None) -> RunResult:
+def _written(folder: Path) -> dict[str, Any]:
+    if not (folder / RECIPE).is_file():
+        raise UserError(f"{folder} is not a run: it has no {RECIPE}")
+    written = read_json(folder / RECIPE)
+    if not isinstance(written, dict) or written.get("version") != VERSION:
+        raise UserError(f"{folder / RECIPE} is damaged or of another version; this limner reads version {VERSION}")
+    return written
+
+
+def _go(run: Opened, cache: Path | None) -> RunResult:
     keep_freed_memory()
     with stop_requests() as stop:
-        trainer, plan = _prepare(run)
+        trainer, plan = prepare(run)
         trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
-        _same_everywhere(trainer.progress.seen, run.world)
-        measuring = _measuring(run, trainer, plan)
+        same_everywhere(trainer.progress.seen, run.world)
+        measuring = measuring_of(run, trainer, plan)
         if run.written.get("sittings", 0):
             trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
             run.world.lead(lambda: warn_if_changed(run.written["environment"], run.world))
@@ -196,7 +187,7 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
             trainer,
             run.recipe.training.recovery,
             run.folder / CHECKPOINTS,
-            lambda: _lesson(run.recipe, run.dataset, run.world).objective,
+            lambda: lesson_of(run.recipe, run.dataset, run.world).objective,
         )
         loop = Loop(trainer, plan, measuring, recovery, watcher, averaged, raw, run.folder, show=run.show, stop=stop)
         try:
@@ -208,115 +199,18 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
     return _finish(run, trainer, watcher, set_up)
 
 
-def _lesson(recipe: Recipe, dataset: Dataset, world: World) -> Lesson:
-    labels = dataset.labels if recipe.conditional and dataset.label is not None else ()
-    # A set of one flat colour has no spread; half of the range keeps the arithmetic sound.
-    with random.scoped(recipe.seed, "init"):
-        lesson = recipe.lesson(dataset.spec, labels, replace(dataset.stats, std=dataset.stats.std or 0.5))
-    lesson.objective.to(world.device)
-    return lesson
-
-
-def _same_everywhere(seen: int, world: World) -> None:
-    most, least = world.most(seen, -seen)
-    if most != -least:
-        raise UserError(
-            f"the processes found checkpoints of {-least:,} and {most:,} images; put the run into a folder that all "
-            "machines share"
-        )
-
-
-def _prepare(run: _Opened) -> tuple[Trainer, Plan | None]:
-    """The trainer at the run's beginning, and the plan, where it does not have to be measured."""
-    recipe, lesson, batches = run.recipe, run.lesson, _batches(run)
-    plan = _plan(run) if run.written["plan"] is not None else None
-    precision = plan.precision if plan else _precision(run, batches)
-    trainer = Trainer(
-        lesson.objective,
-        recipe.training,
-        batches,
-        images=plan.images if plan else None,
-        precision=precision,
-        seed=recipe.seed,
-        world=run.world,
-    )
-    budget = _budget(run)
-    if plan is None and budget.images is not None:
-        step = trainer.images_per_iteration
-        plan = _settle(run, plan_images(budget.images, step, precision, recipe.watch))
-    return trainer, plan
-
-
-def _precision(run: _Opened, batches: Batches) -> Precision:
-    """Tried by the first process, on as many pictures as its share of a batch has."""
-    training, world = run.recipe.training, run.world
-    share = max(1, training.batch // world.size)
-    alone = replace(training, batch=share, accumulate=min(training.accumulate, share))
-    return world.lead(lambda: choose_precision(run.lesson.objective, alone, batches, seed=run.recipe.seed))
-
-
-def _measuring(run: _Opened, trainer: Trainer, plan: Plan | None) -> Measuring | None:
-    """How the run's length is settled, if it still may be."""
-    minutes = _budget(run).minutes
-    if minutes is None or (plan is not None and settled(plan, trainer.progress.seen, run.recipe.training)):
-        return None
-    step, precision = trainer.images_per_iteration, trainer.precision
-    evaluations = run.lesson.evaluations
-
-    def settle(pace: Pace) -> Plan:
-        watch = run.recipe.watch
-        return _settle(run, plan_minutes(minutes, pace, step, precision, watch, evaluations=evaluations))
-
-    first, last = measuring_seconds(minutes, run.recipe.training)
-    return Measuring(first, last, run.began - trainer.progress.seconds, settle)
-
-
-def _budget(run: _Opened) -> Budget:
-    return from_json(Budget, run.written["budget"], str(run.folder / RECIPE))
-
-
-def _plan(run: _Opened) -> Plan:
-    return from_json(Plan, run.written["plan"], str(run.folder / RECIPE))
-
-
-def _settle(run: _Opened, plan: Plan) -> Plan:
-    """The plan of the first process becomes that of all."""
-
-    def write() -> dict[str, Any]:
-        run.written["plan"] = to_json(replace(plan, judge=judgeable(run.dataset, plan.judge)))
-        write_json(run.folder / RECIPE, run.written)
-        settled: dict[str, Any] = run.written["plan"]
-        return settled
-
-    run.written["plan"] = run.world.lead(write)
-    return _plan(run)
-
-
-def _batches(run: _Opened) -> Batches:
-    dataset, recipe = run.dataset, run.recipe
-    labelled, device = bool(run.lesson.model.labels), run.world.device
-
-    def batch(first: int, count: int) -> Batch:
-        samples = torch.arange(first, first + count)
-        which = order(recipe.seed, first, count, len(dataset))
-        images, label = gather(dataset, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
-        cond = Condition(label if labelled else None)
-        return Batch(images.to(device), cond.to(device), samples.to(device))
-
-    return batch
-
-
-def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> RunResult:
+def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> RunResult:
     """Snapshot first: whatever happens afterwards, the model is there."""
-    plan = _plan(run)
+    plan = plan_of(run)
     world = run.world
     ema = trainer.state.ema.modules[run.lesson.network]
     about = card(run.written, run.folder.name, conditional=bool(run.lesson.model.labels))
+    weights = on_first(ema.state_dict(), world)
 
     def keep() -> None:
         for path in anchors(run.folder / CHECKPOINTS):
             path.unlink(missing_ok=True)
-        save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, about)
+        save_snapshot(run.folder / SNAPSHOT, run.lesson.config, weights, about)
 
     world.lead(keep)
     trained = time.monotonic()

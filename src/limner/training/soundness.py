@@ -12,6 +12,8 @@ from torch import Tensor
 SOUND, SKIPPED, POISONED = 0, 1, 2
 #: So many iterations later a device has surely told, and asking costs nothing.
 _LAG = 2
+#: Tensors of at most so many values are looked at together.
+_SMALL = 2**15
 #: Verdicts that nobody asks for are kept no longer than this.
 _KEPT = 1000
 
@@ -19,23 +21,35 @@ _KEPT = 1000
 def finite(tensors: Iterable[Tensor]) -> Tensor:
     """Whether all values of floating-point tensors of one device are finite, as a tensor () of that device.
 
-    It looks at norms, so that values whose squares overflow count as not finite.
+    It looks at sums, so that values whose sum overflows count as not finite.
     """
-    kinds: dict[torch.dtype, list[Tensor]] = {}
+    kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for tensor in tensors:
         if tensor.is_floating_point() and tensor.numel():
-            kinds.setdefault(tensor.dtype, []).append(tensor)
-    norms = [torch.stack(torch._foreach_norm(alike)).sum() for alike in kinds.values()]
-    return torch.stack([norm.isfinite() for norm in norms]).all() if norms else torch.tensor(True)
+            small, large = kinds.setdefault(tensor.dtype, ([], []))
+            (small if tensor.numel() <= _SMALL else large).append(tensor)
+    sums = []
+    for small, large in kinds.values():
+        # To look at a hundred small tensors takes longer than to copy them into one and look at that.
+        together = [torch.cat([one.flatten() for one in small])] if small else []
+        sums.append(torch.stack([one.sum() for one in (*together, *large)]).sum())
+    return torch.stack([one.isfinite() for one in sums]).all() if sums else torch.tensor(True)
 
 
-def step_if(sound: Tensor, optimizer: torch.optim.Optimizer) -> None:
+def flat(tensor: Tensor) -> Tensor:
+    """The same values in the order of memory, (N,), a view where they lie without gaps."""
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.reshape(-1)
+
+
+def step_if(sound: Tensor, optimizer: torch.optim.Optimizer, *, wait: bool = False) -> None:
     """Take the optimiser's step where ``sound`` (), a bool on the device, is true, and change nothing otherwise.
 
     Optimisers that take ``found_inf`` (torch's fused ones, as for its gradient scaler, and Muon) decide on the device.
-    For others it waits, and so it does on a CPU, which has nothing to wait for.
+    For others it waits, and so it does if asked to, and on a CPU, which has nothing to wait for.
     """
-    if sound.device.type == "cpu" or not getattr(optimizer, "_step_supports_amp_scaling", False):
+    if wait or sound.device.type == "cpu" or not getattr(optimizer, "_step_supports_amp_scaling", False):
         if bool(sound):
             optimizer.step()
         return
@@ -70,7 +84,7 @@ class Verdicts:
             return
         host = torch.empty((), dtype=verdict.dtype, pin_memory=True)
         host.copy_(verdict, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         self._pending.append((iteration, host, event))
 

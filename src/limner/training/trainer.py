@@ -15,10 +15,13 @@ from limner import random
 from limner.distributed import ALONE, Reducer, World
 from limner.errors import UserError
 from limner.objectives import Batch, Context, Objective, Update
+from limner.shards import is_sharded, local
 from limner.training.checkpoint import Progress, TrainingState
 from limner.training.config import Precision, TrainingConfig
 from limner.training.ema import EMA, ema_decay
-from limner.training.soundness import Verdicts, finite, step_if
+from limner.training.profiles import exponent, power_decay
+from limner.training.sharding import clipped, held, shard, squares
+from limner.training.soundness import Verdicts, finite, flat, step_if
 
 Batches = Callable[[int, int], Batch]
 """(first, count) to the batch at these positions of the run, counted in images seen; a pure function."""
@@ -67,19 +70,29 @@ class Trainer:
         self.images = images
         self.seed = seed
         self.updates = objective.updates()
-        self.state = TrainingState(objective, EMA(objective, objective.ema), objective.optimizers())
+        ema = EMA(objective, objective.ema)
+        profiles = {width: EMA(objective, objective.ema) for width in config.ema_profiles}
+        self._gammas = [exponent(width) for width in profiles]
+        self._sharded = config.shard == "full" and world.size > 1
+        if self._sharded:
+            shard(objective, [ema, *profiles.values()], world)
+        self.state = TrainingState(objective, ema, objective.optimizers(), profiles)
         self.progress = Progress()
         self.precision = precision
         self._dtype = _DTYPES[precision]
         self._rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.state.optimizers.items()}
         self.world = world
         self._trained = {u.name: _parameters(objective, u.params) for u in self.updates}
-        self._reducers = {name: Reducer(world, parameters) for name, parameters in self._trained.items()}
+        self._reducers = {
+            name: Reducer(world, [p for p in parameters if not is_sharded(p)])
+            for name, parameters in self._trained.items()
+        }
         self._fresh = max(u.repeat for u in self.updates)
         self._several = len({u.params for u in self.updates}) > 1
         self.device = next(objective.parameters()).device
         self.verdicts = Verdicts(self.device)
-        self._weights = [*objective.parameters(), *objective.buffers()]
+        with torch.no_grad():
+            self._weights = [flat(local(tensor)) for tensor in (*objective.parameters(), *objective.buffers())]
 
     @property
     def done(self) -> bool:
@@ -110,7 +123,11 @@ class Trainer:
                 sound = sound & stepped
         with torch.no_grad():
             healthy = finite(self._weights)
+            if self._sharded:
+                healthy = self.world.add_up((~healthy).float()) == 0
         self.state.ema.update(ema_decay(batch, seen, self._half_life(), self.config.ema_warm_up), healthy)
+        for average, gamma in zip(self.state.profiles.values(), self._gammas, strict=True):
+            average.update(power_decay(self.progress.iteration + 1, gamma), healthy)
         self.verdicts.note(self.progress.iteration, ~sound, ~healthy)
         self.progress = replace(
             self.progress, seen=seen + self.images_per_iteration, iteration=self.progress.iteration + 1
@@ -144,22 +161,33 @@ class Trainer:
                 (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
                 for name, value in losses.items():
                     logged[name] = logged.get(name, 0) + value.detach() * weight
-        if self.world.size > 1:
-            summed = self._reducers[update.name](torch.stack([value.to(trained[0].dtype) for value in logged.values()]))
-            logged = dict(zip(logged, summed.unbind(), strict=True))
-        norm = _clipped(trained, self.config.clip)
+        norm = self._summed(update, logged)
         if self.config.clip:
             logged["gradient_norm"] = norm
         # Squared, as optimisers square it: what overflows there would poison their state.
         sound = (norm.square() + logged["loss"]).isfinite()
         for name in update.optimizers:
-            step_if(sound, self.state.optimizers[name])
+            step_if(sound, self.state.optimizers[name], wait=self._sharded)
             self.state.optimizers[name].zero_grad(set_to_none=True)
         if update.after is not None:
             update.after(Context(self.seed, data.samples, update.name, share, shared, data.images.dtype))
         if self._several:
             logged = {f"{update.name}/{name}": value for name, value in logged.items()}
         return logged, sound
+
+    def _summed(self, update: Update, logged: dict[str, Tensor]) -> Tensor:
+        """Sum gradients, and what was logged, over the processes, and clip; returns the norm of the gradients."""
+        trained = self._trained[update.name]
+        if self.world.size == 1:
+            return _clipped(trained, self.config.clip)
+        first = trained[0]
+        parts = held([p.grad for p in trained if p.grad is not None])  # summed already, to where they are held
+        told = [*(value.to(first.dtype) for value in logged.values()), squares(parts, first)]
+        *values, square = self._reducers[update.name](torch.stack(told)).unbind()
+        logged |= dict(zip(logged, values, strict=True))
+        if not self._sharded:
+            return _clipped(trained, self.config.clip)
+        return clipped([p.grad for p in trained if p.grad is not None], square, self.config.clip)
 
     def _pieces(self) -> int:
         """How many micro-batches this process cuts its share into: of about the size asked for, and as many as all
