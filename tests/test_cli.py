@@ -70,6 +70,11 @@ MISTAKES = [
     (["compare", "RUN", "--reference", "BARS"], "two runs at least"),
     (["compare", "RUN", "BARS"], "--reference"),
     (["compare", "RUN", "BARS", "--reference", "BARS", "--out", "FILE"], "FILE is a file"),
+    (["ema", "RUN"], "holds no averages"),
+    (["ema", "EMPTY"], "is no finished run"),
+    (["ema", "RUN", "--half-width", "2"], "the width of an average is 2"),
+    (["train", "flow", "--data", "BARS", "--training.ema-profiles", "0.9"], "training.ema-profiles is 0.9"),
+    (["train", "flow", "--data", "BARS", "--training.recovery.apart", "7"], "training.recovery.apart is 7"),
 ]
 
 
@@ -143,7 +148,7 @@ def test_what_tells_about_itself(args: list[str], capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("command", ["recipes", "train", "sample", "evaluate", "compare", "demo"])
+@pytest.mark.parametrize("command", ["recipes", "train", "ema", "sample", "evaluate", "likelihood", "compare", "demo"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

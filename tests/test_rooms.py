@@ -13,7 +13,19 @@ import limner
 
 SOURCE = Path(limner.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("allocator", "downloads", "errors", "files", "config", "tensors", "contracts", "noise_schedules", "random"),
+    (
+        "allocator",
+        "downloads",
+        "errors",
+        "files",
+        "config",
+        "tensors",
+        "contracts",
+        "noise_schedules",
+        "random",
+        "distributed",
+        "shards",
+    ),
     ("features",),
     ("models", "codecs", "data"),
     ("objectives", "sampling", "metrics"),

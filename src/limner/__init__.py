@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from limner.comparison import compare
     from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
     from limner.data import DataConfig, Dataset, open_dataset
+    from limner.distributed import join
     from limner.errors import UserError
     from limner.features import load_extractor
     from limner.metrics import evaluate
@@ -38,6 +39,7 @@ _HOMES = {
     "UserError": "limner.errors",
     "compare": "limner.comparison",
     "evaluate": "limner.metrics",
+    "join": "limner.distributed",
     "load": "limner.training.snapshot",
     "load_extractor": "limner.features",
     "log_likelihood": "limner.sampling",
@@ -59,6 +61,7 @@ __all__ = [
     "UserError",
     "compare",
     "evaluate",
+    "join",
     "load",
     "load_extractor",
     "log_likelihood",

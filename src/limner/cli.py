@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_type_hints
 
 import tyro
 from tyro import MISSING_NONPROP
@@ -29,10 +29,11 @@ from limner.commands import Outcome
 from limner.comparison import JUDGED
 from limner.data import DataConfig
 from limner.demo import demo as run_demo
+from limner.distributed import ALONE, Lost, World, join
 from limner.errors import UserError, nearest
 from limner.recipes import DEFAULT_MINUTES, AnyRecipe, Size, size_for
 from limner.recipes import recipe as named_recipe
-from limner.training.loop import Interrupted
+from limner.training.stopping import Interrupted
 
 T = TypeVar("T")
 
@@ -83,6 +84,26 @@ class Train:
         if self.resume is not None:
             return commands.resume(self.resume)
         return commands.train(self.settings, self.data, self.out, self.minutes, self.images, _BEGAN)
+
+
+@dataclass(frozen=True)
+class Ema:
+    """Choose how widely a run's weights are averaged, after it.
+
+    Attributes:
+        run_folder: of a finished run that was trained with --training.ema-profiles 0.05 0.1.
+        half_width: standard deviation of the average's profile as a share of the training (EDM2's sigma_rel).
+        out: the new snapshot's folder; RUN/snapshot-ema-WIDTH by default.
+        json: print one JSON object, for programs.
+    """
+
+    run_folder: Annotated[Positional[Path], arg(name="run")]
+    half_width: float = 0.1
+    out: Path | None = None
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return commands.ema(self.run_folder, self.half_width, self.out)
 
 
 @dataclass(frozen=True)
@@ -254,6 +275,7 @@ class Demo:
 COMMANDS: dict[str, type[Any]] = {
     "recipes": Recipes,
     "train": Train,
+    "ema": Ema,
     "sample": Sample,
     "evaluate": Evaluate,
     "likelihood": Likelihood,
@@ -265,17 +287,27 @@ _SHORT = {"--data": "--data.source", "--reference": "--reference.source"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0, 2 after a user's mistake, 128 + the signal's number after an interruption."""
+    """Run a command and exit: 0, 2 after a user's mistake, 128 + the signal's number after an interruption.
+
+    Under torchrun every process runs it, and one of them tells.
+    """
     keep_freed_memory()
+    world = ALONE
     try:
-        _run(list(sys.argv[1:] if argv is None else argv))
+        world = join()
+        _run(list(sys.argv[1:] if argv is None else argv), world)
+        world.leave()
     except UserError as error:
-        print(f"limner: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Interrupted as stopped:
-        print(f"limner: {stopped}", file=sys.stderr)
+        _end(world, str(error), 2)
+    except Interrupted as stopped:  # as one: all processes know of it
+        if world.first:
+            print(f"limner: {stopped}", file=sys.stderr)
+        world.leave()
         sys.exit(128 + stopped.number)
+    except Lost as error:
+        _end(world, str(error), 2)
     except KeyboardInterrupt:
+        world.failing()
         sys.exit(130)
     except BrokenPipeError:
         # Whoever read the output has gone; what is still buffered must not raise again at exit.
@@ -283,18 +315,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(141)
     except OSError as error:  # the disk, a permission, a lost mount: never a matter of a traceback
         where = f": {error.filename}" if error.filename else ""
-        print(f"limner: {error.strerror or error}{where}; what was saved before is whole", file=sys.stderr)
-        sys.exit(2)
+        _end(world, f"{error.strerror or error}{where}; what was saved before is whole", 2)
+    except Exception:
+        if not world.failing():  # a consequence of what another process has told
+            sys.exit(2)
+        raise
 
 
-def _run(args: list[str]) -> None:
+def _end(world: World, line: str, code: int) -> NoReturn:
+    """Exit with a line, unless another process has failed before and told why."""
+    if world.failing():
+        print(f"limner: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _run(args: list[str], world: World) -> None:
     if not args or args[0] in ("-h", "--help"):
-        print(_overview())
+        _say(_overview(), world)
         return
     if args[0] == "--version":
         from importlib.metadata import version
 
-        print(version("limner"))
+        _say(version("limner"), world)
         return
     if args[0] not in COMMANDS:
         raise UserError(f"unknown command '{args[0]}'{nearest(args[0], COMMANDS)}")
@@ -302,7 +344,12 @@ def _run(args: list[str]) -> None:
     kind = COMMANDS[args[0]]
     command = _parse(kind, args[0], rest, _train_defaults(rest) if kind is Train else None)
     outcome: Outcome = command.run()
-    print(jsonlib.dumps(outcome.values) if command.json else "\n".join(outcome.lines))
+    _say(jsonlib.dumps(outcome.values) if command.json else "\n".join(outcome.lines), world)
+
+
+def _say(text: str, world: World) -> None:
+    if world.first:
+        print(text)
 
 
 def _overview() -> str:

@@ -11,12 +11,14 @@ from typing import Any
 from limner.contracts import ImageSpec, Model
 from limner.data import DataConfig
 from limner.data.levels import Pixels
+from limner.distributed import join
 from limner.errors import UserError
 from limner.models import NetConfig
 from limner.recipes import RECIPES, SIZES, AnyRecipe
 from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
 from limner.sampling import sample as draw
+from limner.training.averaging import write_average
 from limner.training.costs import counted
 from limner.training.grids import grid, save_picture, save_png
 from limner.training.run import RunResult
@@ -110,6 +112,19 @@ def measure_lines(rows: dict[str, dict[str, Any]]) -> list[str]:
     return out
 
 
+def ema(run: Path, half_width: float, out: Path | None) -> Outcome:
+    """Make a snapshot with another average of the weights than the run's own."""
+    folder = out or run / f"snapshot-ema-{half_width:g}"
+    world = join()
+    told: dict[str, Any] = world.lead(lambda: write_average(run, half_width, folder))
+    lines = (
+        f"{folder}: an average of width {half_width:g} from {told['copies']} copies, its profile met to "
+        f"{100 * told['error']:.2g} %",
+        f"draw:  limner sample {folder} -n 64 --out grid.png",
+    )
+    return Outcome(lines, {"snapshot": str(folder), "half_width": half_width, **told})
+
+
 def sample(
     model: Path,
     n: int,
@@ -123,21 +138,27 @@ def sample(
     out: Path,
     overwrite: bool,
 ) -> Outcome:
-    """Draw pictures from a model."""
-    _may_write(out, overwrite)
-    loaded = load(model)
+    """Draw pictures from a model. Several processes share the drawing, and the first one writes."""
+    world = join()
+    world.lead(lambda: _may_write(out, overwrite))
+    loaded = load(model, device=world.device)
     if out.suffix and n > _GRID:
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
-    worse = None if guide is None else load(guide)
+    worse = None if guide is None else load(guide, device=world.device)
     images = draw(
-        loaded, n, label=label, seed=seed, steps=steps, solver=solver, guidance=guidance, guide=worse, size=size
+        loaded,
+        n,
+        label=label,
+        seed=seed,
+        steps=steps,
+        solver=solver,
+        guidance=guidance,
+        guide=worse,
+        size=size,
+        world=world,
     )
     names = class_names(loaded, n, label)
-    if out.suffix:
-        save_png(grid(images), out)
-        files = [str(out)]
-    else:
-        files = _write_files(images, names, out)
+    files = world.lead(lambda: _write_grid(images, out) if out.suffix else _write_files(images, names, out))
     what = f"{len(files):,} files in {out}" if len(files) != 1 else str(out)
     return Outcome((f"{n:,} pictures: {what}",), {"files": files, "n": n, "seed": seed, "labels": names})
 
@@ -156,6 +177,11 @@ def _may_write(out: Path, overwrite: bool) -> None:
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if taken and not overwrite:
         raise UserError(f"{out} already exists; choose another --out, or add --overwrite")
+
+
+def _write_grid(images: Pixels, out: Path) -> list[str]:
+    save_png(grid(images), out)
+    return [str(out)]
 
 
 def _write_files(images: Pixels, names: Sequence[str], out: Path) -> list[str]:

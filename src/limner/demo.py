@@ -7,6 +7,7 @@ from pathlib import Path
 
 from limner.commands import Outcome, train
 from limner.data import DataConfig
+from limner.distributed import join
 from limner.recipes import RUNS, flow, size_for
 
 #: Samples judged at the end: enough that the measures mean something, few enough to be quick.
@@ -23,7 +24,8 @@ def demo(minutes: float, out: Path | None, began: float) -> Outcome:
     """
     settings = flow(size_for(minutes))
     settings = replace(settings, watch=replace(settings.watch, pictures=62, judge=_JUDGED))
-    return train(settings, DataConfig("builtin:glyphs"), out or _fresh(), minutes, None, began)
+    folder = out or Path(join().lead(lambda: str(_fresh())))
+    return train(settings, DataConfig("builtin:glyphs"), folder, minutes, None, began)
 
 
 def _fresh() -> Path:

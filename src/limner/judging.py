@@ -18,6 +18,7 @@ from limner.comparison import compare as side_by_side
 from limner.contracts import ImageSpec, Mode, Model
 from limner.data import DataConfig, Dataset, open_dataset
 from limner.data.config import Bits
+from limner.distributed import join
 from limner.downloads import cache_root
 from limner.errors import UserError, within
 from limner.features import load_extractor
@@ -27,6 +28,7 @@ from limner.metrics.choice import choose
 from limner.metrics.intervals import bootstrap
 from limner.sampling import log_likelihood
 from limner.sampling import sample as draw
+from limner.training.opening import open_together
 from limner.training.snapshot import is_model, load
 
 
@@ -44,7 +46,8 @@ def evaluate(
     if not reference.source:
         raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
     check_metrics(metrics)
-    real = open_dataset(reference)
+    world = join()
+    real = open_together(reference, world)
     height, width, channels = real.images.shape[1:]
     seen_by = load_extractor(extractor, shape=(height, width, channels))
     check_metrics(metrics, seen_by)  # before minutes of drawing
@@ -52,13 +55,13 @@ def evaluate(
         raise UserError(f"{reference.source} has no classes to measure within; leave --per-class out")
     labels: Sequence[str]
     if is_model(images):
-        model = load(images)
+        model = load(images, device=world.device)
         if classes and not model.labels:
             raise UserError(f"{images} was trained without classes; leave --per-class out")
-        pictures = draw(model, n or JUDGED, seed=seed)
+        pictures = draw(model, n or JUDGED, seed=seed, world=world)
         labels = class_names(model, len(pictures), None)
     else:
-        given = open_dataset(_as_in(real.spec, reference, images))
+        given = open_together(_as_in(real.spec, reference, images), world)
         if classes and not given.labels:
             raise UserError(f"{images} has no classes to measure within; leave --per-class out")
         pictures, labels = given.images, _names_of(given)
@@ -72,7 +75,8 @@ def evaluate(
         seed=seed,
         baseline=baseline,
         cache=cache,
-        progress=True,
+        progress=world.first,
+        world=world,
     )
     lines = [*_report_lines(report.rows()), *report.remarks, *report.notes]
     values = report.to_dict()
@@ -87,7 +91,7 @@ def evaluate(
             seed=seed,
             baseline=baseline,
             cache=cache,
-            progress=True,
+            progress=world.first,
         )
         lines += ["within classes:", *_report_lines(inside.rows()), *_class_lines(inside), *inside.notes]
         values["per_class"] = inside.to_dict()

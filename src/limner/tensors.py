@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limner.errors import UserError
 from limner.files import write_whole
+from limner.shards import put
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
@@ -54,7 +55,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 @torch.no_grad()
 def fill(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Copy tensors into a module's state, which must have exactly these names and shapes; memory layout stays."""
+    """Copy tensors into a module's state, which must have exactly these names and shapes; memory layout stays, and of
+    sharded tensors each process takes its rows."""
     state = module.state_dict()
     if state.keys() != tensors.keys():
         missing, unknown = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
@@ -64,4 +66,4 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
             raise UserError(
                 f"{where}: '{name}' has the shape {tuple(tensors[name].shape)}, the model needs {tuple(value.shape)}"
             )
-        value.copy_(tensors[name])
+        put(value, tensors[name])

@@ -22,8 +22,8 @@ from limner.errors import UserError
 from limner.recipes import RefineRecipe, recipe, resume, train
 from limner.tensors import load_tensors
 from limner.training.checkpoint import checkpoints
-from limner.training.loop import Interrupted
 from limner.training.snapshot import load
+from limner.training.stopping import Interrupted
 from limner.training.tracking import records
 
 SETTINGS = [

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.distributed import ALONE, World
 from limner.errors import UserError
 from limner.features import Extractor, Images, extract, load_extractor
 from limner.metrics.choice import choose, partition
@@ -62,8 +63,12 @@ def evaluate(
     baseline: bool = False,
     cache: Path | None = None,
     progress: bool = False,
+    world: World = ALONE,
 ) -> Report:
     """Scores of ``images`` against ``reference``, each with an interval and a receipt.
+
+    Several processes that call this together share the looking at ``images``, and each returns the report that one
+    process would.
 
     Args:
         images: the pictures to judge, (N, H, W, C) uint8 or uint16, or a data set.
@@ -78,6 +83,7 @@ def evaluate(
         baseline: whether to report what real held-out pictures score; the near-copy share always has its baseline.
         cache: folder of reference statistics; None keeps none.
         progress: bars on stderr.
+        world: the processes that look together, from ``limner.join()``.
 
     Raises:
         UserError: unknown metric, too few pictures, pictures of another shape than the reference.
@@ -87,7 +93,7 @@ def evaluate(
     height, width, channels = real.images.shape[1:]
     shape = (height, width, channels)
     store = Store(cache)
-    eye = Eye(extractor or load_extractor("wavelets", shape=shape), store, progress=progress)
+    eye = Eye(extractor or load_extractor("wavelets", shape=shape), store, progress=progress, world=world)
     metrics = default_for(eye.extractor) if metrics is None else metrics
     check_metrics(metrics, eye.extractor)
     needs = _Needs.of(metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.distributed import ALONE, World
 from limner.errors import UserError
 from limner.features import Extractor, Images, extract, scores
 from limner.features.extractor import MODES, slices
@@ -21,7 +22,7 @@ from limner.metrics.frechet import Moments, Reference, merged
 from limner.metrics.intervals import GROUPS
 from limner.metrics.manifold import NEIGHBOURS, Manifold, Overlap, overlap
 from limner.metrics.originality import Copies, find_copies
-from limner.metrics.store import Store
+from limner.metrics.store import Store, Tensors
 
 #: Most pictures of a side that precision, recall, density and coverage look at.
 MOST_MANIFOLD = 10_000
@@ -66,11 +67,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Eye:
-    """An extractor with what computing takes: where results are kept, progress."""
+    """An extractor with what computing takes: where results are kept, progress, and the processes that
+    look at pictures together. What is not kept they share, batch by batch; what is kept the first one sees to."""
 
     extractor: Extractor
     store: Store
     progress: bool = False
+    world: World = ALONE
 
     def features(self, pictures: Pictures, keep: bool) -> Tensor:
         """(N, D) float32, kept in the store if asked."""
@@ -79,9 +82,11 @@ class Eye:
         def compute() -> dict[str, Tensor]:
             return {"features": torch.from_numpy(self._extract(pictures.images))}
 
+        if not keep and self.world.size > 1:
+            return torch.cat([seen for _, seen in self._shared(pictures.images, self.extractor)])
         if not keep:
             return compute()["features"]
-        return self.store.get(self.key(pictures, what="features"), {"features": shape}, compute)["features"]
+        return self._kept(self.key(pictures, what="features"), {"features": shape}, compute)["features"]
 
     def logits(self, pictures: Pictures, features: Tensor | None) -> Tensor:
         """(N, K) float32 class scores, from the features where they follow from those."""
@@ -97,20 +102,20 @@ class Eye:
         if self.extractor.packets is None and features is not None:
             return tuple(Moments.of(features[blocks == block]) for block in range(count))
         if not keep:
-            return self._moments(pictures.images, blocks, count)
+            return _moments(self._shared(pictures.images, self.extractor.groups), blocks, count)
         _, groups, d = self.extractor.groups(np.asarray(pictures.images[:1])).shape
         shapes = {"count": (count,), "mean": (count, groups, d), "scatter": (count, groups, d, d)}
         layout = hashlib.sha256(blocks.numpy().tobytes()).hexdigest()
 
         def compute() -> dict[str, Tensor]:
-            parts = self._moments(pictures.images, blocks, count)
+            parts = _moments(self._alone(pictures.images, self.extractor.groups), blocks, count)
             return {
                 "count": torch.tensor([p.count for p in parts]),
                 "mean": torch.stack([p.mean for p in parts]),
                 "scatter": torch.stack([p.scatter for p in parts]),
             }
 
-        kept = self.store.get(self.key(pictures, what="moments", blocks=layout), shapes, compute)
+        kept = self._kept(self.key(pictures, what="moments", blocks=layout), shapes, compute)
         rows = zip(kept["count"].tolist(), kept["mean"], kept["scatter"], strict=True)
         return tuple(Moments(n, mean, scatter) for n, mean, scatter in rows)
 
@@ -123,16 +128,44 @@ class Eye:
     def _extract(self, images: Images) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return extract(self.extractor, images, progress=self.progress)
 
-    def _moments(self, images: Images, blocks: Tensor, count: int) -> tuple[Moments, ...]:
-        out: list[Moments | None] = [None] * count
+    def _kept(
+        self, key: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]], compute: Callable[[], Tensors]
+    ) -> Tensors:
+        if self.store.folder is not None:
+            self.world.lead(lambda: bool(self.store.get(key, shapes, compute)))
+        return self.store.get(key, shapes, compute)
+
+    def _alone(self, images: Images, see: Callable[[Images], Tensor]) -> Iterator[tuple[slice, Tensor]]:
         label = f"{self.extractor.name} moments" if self.progress else None
-        for part in slices(len(images), self.extractor.batch, label):
-            groups = self.extractor.groups(images[part])
-            for block in sorted(set(blocks[part].tolist())):
-                found = Moments.of(groups[blocks[part] == block])
-                known = out[block]
-                out[block] = found if known is None else known.merge(found)
-        return tuple(moments for moments in out if moments is not None)
+        return ((part, see(images[part])) for part in slices(len(images), self.extractor.batch, label))
+
+    def _shared(self, images: Images, see: Callable[[Images], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+        """What is seen of each batch, in order; the processes take the batches in turn, and all get all."""
+        if self.world.size == 1:
+            yield from self._alone(images, see)
+            return
+        parts = list(slices(len(images), self.extractor.batch))
+        for first in range(0, len(parts), self.world.size):
+            together = parts[first : first + self.world.size]
+            mine = together[self.world.rank] if self.world.rank < len(together) else slice(0, 1)
+            seen = see(images[mine])
+            gathered = seen.new_zeros(len(together), self.extractor.batch, *seen.shape[1:])
+            if self.world.rank < len(together):
+                gathered[self.world.rank, : len(seen)] = seen
+            self.world.add_up(gathered)
+            for part, rows in zip(together, gathered, strict=True):
+                yield part, rows[: part.stop - part.start]
+
+
+def _moments(seen: Iterable[tuple[slice, Tensor]], blocks: Tensor, count: int) -> tuple[Moments, ...]:
+    """Of each block, from groups of features that come in batches."""
+    out: list[Moments | None] = [None] * count
+    for part, groups in seen:
+        for block in sorted(set(blocks[part].tolist())):
+            found = Moments.of(groups[blocks[part] == block])
+            known = out[block]
+            out[block] = found if known is None else known.merge(found)
+    return tuple(moments for moments in out if moments is not None)
 
 
 @dataclass(frozen=True, eq=False)

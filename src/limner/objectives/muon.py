@@ -3,10 +3,15 @@
 After Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/), with the update's size matched to that of
 AdamW (Liu et al. 2025, *Muon is scalable for LLM training*, section 2.2), so that one rate serves both kinds of
 parameters. A convolution (out, in, kh, kw) is the matrix (out, in kh kw).
+
+Of sharded weights (``limner.shards``) the momenta are put together, some at a time, and every process orthogonalises
+all of them: the step is that of whole weights, for as many bytes as ``fully_shard`` spends to put the weights together
+once, and for products that are small beside those of a training batch.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,8 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limner.shards import gathered, is_sharded, local, rows
+
 #: Of the quintic iteration that takes singular values to about 1 (Jordan et al. 2024).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
+#: Sharded weights that are put together at once, in numbers.
+_PORTION = 2**26
 
 
 def orthogonalized(stacks: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
@@ -60,14 +69,21 @@ class Muon(torch.optim.Optimizer):
         lr: as for AdamW.
         momentum: of the running mean of gradients.
         weight_decay: decoupled.
+
+    Where ``found_inf`` (), a float tensor, is set and holds 1, a step changes nothing, and nobody waits to read it, as
+    with torch's fused optimisers.
     """
+
+    _step_supports_amp_scaling = True
+    found_inf: Tensor | None = None
 
     def __init__(
         self, params: Iterable[Tensor], lr: float = 2e-3, momentum: float = 0.95, weight_decay: float = 0.0
     ) -> None:
         weights = list(params)
         for weight in weights:
-            if _matrix(weight, weight).data_ptr() != weight.data_ptr():
+            held = local(weight)
+            if _matrix(held, held).data_ptr() != held.data_ptr():
                 raise ValueError(f"Muon needs weights whose memory is in order, not {weight.stride()}")
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
@@ -88,22 +104,56 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        grads = [p.grad for p in params]
         momenta = [self.state[p]["momentum"] for p in params]
-        torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(grads, momenta, group["momentum"])
+        if self.found_inf is None:
+            self._move(group, params, momenta)
+            return
+        changed = [*map(local, params), *map(local, momenta)]
+        before = [tensor.clone() for tensor in changed]
+        self._move(group, params, momenta)
+        for tensor, old in zip(changed, before, strict=True):
+            tensor.copy_(torch.where(self.found_inf > 0, old, tensor))
+
+    def _move(self, group: dict[str, Any], params: list[Tensor], momenta: list[Tensor]) -> None:
+        weights, held = [*map(local, params)], [*map(local, momenta)]
+        grads = [local(p.grad) for p in params if p.grad is not None]
+        torch._foreach_lerp_(held, grads, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(grads, held, group["momentum"])
         if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        for some in _portions(params):
+            whole = gathered([ahead[i] for i in some], [params[i] for i in some])
+            self._turn(group["lr"], [params[i] for i in some], [weights[i] for i in some], whole)
+
+    @staticmethod
+    def _turn(lr: float, params: list[Tensor], weights: list[Tensor], ahead: list[Tensor]) -> None:
+        """Move ``weights``, what is held of ``params``, by the orthogonalised ``ahead``."""
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, p in enumerate(params):
-            alike[(p.shape[0], p[0].numel())].append(i)
+            alike[(p.shape[0], math.prod(p.shape[1:]))].append(i)
         directions = orthogonalized(
-            [torch.stack([_matrix(ahead[i], params[i]) for i in which]) for which in alike.values()]
+            [torch.stack([_matrix(ahead[i], weights[i]) for i in which]) for which in alike.values()]
         )
         for (shape, which), direction in zip(alike.items(), directions, strict=True):
-            weights = [_matrix(params[i], params[i]) for i in which]
-            rate = group["lr"] * 0.2 * max(shape) ** 0.5
-            torch._foreach_add_(weights, list(direction.unbind()), alpha=-rate)
+            targets = [_matrix(weights[i], weights[i]) for i in which]
+            parts = [rows(one, params[i]) for one, i in zip(direction.unbind(), which, strict=True)]
+            rate = lr * 0.2 * max(shape) ** 0.5
+            torch._foreach_add_(targets, parts, alpha=-rate)
+
+
+def _portions(params: list[Tensor]) -> list[list[int]]:
+    """Numbers of the weights that are put together at once: all where they are whole, else not too many."""
+    if not any(map(is_sharded, params)):
+        return [[*range(len(params))]]
+    out: list[list[int]] = [[]]
+    size = 0
+    for i, p in enumerate(params):
+        if out[-1] and size + p.numel() > _PORTION:
+            out.append([])
+            size = 0
+        out[-1].append(i)
+        size += p.numel()
+    return out
 
 
 def _matrix(values: Tensor, weight: Tensor) -> Tensor:

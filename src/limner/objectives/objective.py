@@ -47,6 +47,7 @@ class Context:
         update: name of the update, part of every stream's name.
         progress: share of the training done, in [0, 1).
         shared: tensors handed from one update of an iteration to the next.
+        dtype: of the pictures, and so of what is drawn.
     """
 
     seed: int
@@ -54,14 +55,15 @@ class Context:
     update: str
     progress: float
     shared: dict[str, Tensor] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
 
     def noise(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal, (N, *shape)."""
-        return random.normal(self.seed, self.samples, f"{self.update}/{name}", shape=shape)
+        return random.normal(self.seed, self.samples, f"{self.update}/{name}", shape=shape).to(self.dtype)
 
     def uniform(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
         """In (0, 1), (N, *shape)."""
-        return random.uniform(self.seed, self.samples, f"{self.update}/{name}", shape=shape)
+        return random.uniform(self.seed, self.samples, f"{self.update}/{name}", shape=shape).to(self.dtype)
 
     def spread(self, name: str) -> Tensor:
         """Uniform in (0, 1), (N,), and evenly spread over any run of consecutive samples.
@@ -70,7 +72,7 @@ class Context:
         batch than independent ones (the low-discrepancy sampler of Kingma et al. 2021, without needing the batch).
         """
         turned = (self.samples.double() * _GOLDEN + _start(self.seed, f"{self.update}/{name}")).frac()
-        return turned.clamp(1e-6, 1 - 1e-6).float()
+        return turned.clamp(1e-6, 1 - 1e-6).to(self.dtype)
 
 
 Losses = dict[str, Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,7 +54,7 @@ class MuonConfig:
         inside = [
             p
             for p in parameters
-            if p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= _NARROW and id(p) not in embeddings
+            if p.ndim >= 2 and min(p.shape[0], math.prod(p.shape[1:])) >= _NARROW and id(p) not in embeddings
         ]
         chosen = {id(p) for p in inside}
         rest = [p for p in parameters if id(p) not in chosen]

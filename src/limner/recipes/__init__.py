@@ -8,6 +8,7 @@ from typing import Any
 
 from limner.config import from_json
 from limner.data import DataConfig
+from limner.distributed import join
 from limner.errors import UserError, nearest
 from limner.recipes.consistency import consistency
 from limner.recipes.ddpm import ddpm
@@ -93,7 +94,7 @@ def train(
     budget = Budget(DEFAULT_MINUTES) if minutes is None and images is None else Budget(minutes, images)
     settings = recipe(chosen, size_for(budget.minutes)) if isinstance(chosen, str) else chosen
     source = DataConfig(data) if isinstance(data, str) else data
-    folder = _fresh(settings.recipe, source.source) if out is None else Path(out)
+    folder = Path(join().lead(lambda: str(_fresh(settings.recipe, source.source))) if out is None else out)
     return start(settings, source, folder, budget, cache=cache, show=show, began=began)
 
 

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from limner import random
 from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
+from limner.distributed import ALONE, World
 from limner.errors import UserError, nearest, within
 from limner.sampling.discretization import DISCRETIZATIONS
 from limner.sampling.guidance import autoguidance, classifier_free
 from limner.sampling.solver import Denoise, Memory, Solver
 from limner.sampling.solvers import SOLVERS
+from limner.shards import is_sharded
 
 
 @dataclass
@@ -200,10 +202,12 @@ def sample(
     size: tuple[int, int] | None = None,
     batch: int = 128,
     on_progress: Callable[[int], None] | None = None,
+    world: World = ALONE,
 ) -> np.ndarray:
     """Draw n pictures, (n, H, W, C) uint8, or uint16 from a model of 16-bit pictures.
 
-    Picture i depends on (seed, i, its condition and the settings) alone, not on the batch size.
+    Picture i depends on (seed, i, its condition and the settings) alone, not on the batch size. Several processes that
+    call this together take the batches in turn, and each returns all pictures, to the bit what one process draws.
 
     Args:
         model: from ``limner.load``.
@@ -215,7 +219,8 @@ def sample(
         size: (height, width) of the pictures; the model's own by default. Others are worth drawing where the model was
             trained on several.
         batch: samples drawn together; only memory and speed depend on it.
-        on_progress: called with the number of pictures done.
+        on_progress: called with the number of pictures that this process has done.
+        world: the processes that draw together, from ``limner.join()``.
 
     Raises:
         UserError: a setting that the model or limner does not know.
@@ -226,17 +231,28 @@ def sample(
     resolved = resolve(model, config, guide, steps=steps, solver=solver, guidance=guidance)
     device = next(model.net.parameters()).device
     cond = labels_for(model, n, label).to(device)
+    numbers = torch.arange(n, device=device)
+    in_step = any(is_sharded(p) for p in model.net.parameters())
     bits = model.spec.bits
-    out = np.empty((n, *model.spec.size, model.spec.channels), np.uint8 if bits == 8 else np.uint16)
+    out = np.zeros((n, *model.spec.size, model.spec.channels), np.uint8 if bits == 8 else np.uint16)
     done = 0
     was_training = model.net.training
     model.net.eval()
     try:
-        for images in draw(model, cond, torch.arange(n, device=device), resolved, seed=seed, batch=batch, guide=guide):
-            out[done : done + len(images)] = to_pixels(images, bits)
-            done += len(images)
-            if on_progress:
-                on_progress(done)
+        for turn in range(0, n, world.size * batch):
+            first = turn + world.rank * batch
+            if first >= n and not in_step:
+                break
+            # Who has no batch left helps the others with a sharded network, by drawing some picture for nothing.
+            part = slice(first, first + batch) if first < n else slice(0, 1)
+            for images in draw(model, cond.index(part), numbers[part], resolved, seed=seed, batch=batch, guide=guide):
+                if first < n:
+                    out[part] = to_pixels(images, bits)
+                    done += len(images)
+                if on_progress:
+                    on_progress(done)
     finally:
         model.net.train(was_training)
+    # Byte by byte, which any number of bits is: each picture is zero but in one process.
+    world.add_up(torch.from_numpy(out.view(np.uint8)))
     return out

@@ -156,13 +156,13 @@ def choose_precision(
     bfloat16 at all."""
     if config.precision != "auto":
         return "bfloat16" if config.precision == "bfloat16" else "float32"
-    if not _has_bfloat16(next(objective.parameters()).device):
+    if not has_bfloat16(next(objective.parameters()).device):
         return "float32"
     half, full = (_throughput(objective, config, batches, p, seed, clock) for p in ("bfloat16", "float32"))
     return "bfloat16" if half > 1.1 * full else "float32"
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     """Whether the device may compute in bfloat16 itself. Where it is emulated it takes several times as long, and
     seconds to find that out."""
     if device.type == "cuda":

@@ -12,6 +12,36 @@ Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
+class RecoveryConfig:
+    """What is done about losses, gradients and weights that are not finite.
+
+    The step is skipped. Several skipped soon after each other, or weights that are not finite, take the run back to an
+    earlier state and lower its learning rate; too many of those end it. All of it depends on iterations alone, never on
+    the clock, so that a run with faults repeats bit for bit too.
+
+    Attributes:
+        skips: so many iterations with a skipped step within ``window`` take the run back.
+        window: in iterations.
+        lower: factor on the learning rate each time.
+        rollbacks: how many times at most; the next one ends the run.
+        apart: iterations between the states that a run may be taken back to, at least ``window``.
+    """
+
+    skips: int = 3
+    window: int = 100
+    lower: float = 0.5
+    rollbacks: int = 3
+    apart: int = 1000
+
+    def __post_init__(self) -> None:
+        within("training.recovery.skips", self.skips, 1, self.window)
+        within("training.recovery.window", self.window, 1, 1_000_000)
+        within("training.recovery.lower", self.lower, 0, 1)
+        within("training.recovery.rollbacks", self.rollbacks, 0, 1000)
+        within("training.recovery.apart", self.apart, self.window, 10_000_000)
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """The Trainer's settings.
 
@@ -24,8 +54,15 @@ class TrainingConfig:
         ema_half_life: in images; None takes ``ema_share`` of the run.
         ema_share: half-life of the weights' average as a share of the run's images.
         ema_warm_up: the half-life is at most this share of the images seen so far.
+        ema_profiles: widths of power-function averages (EDM2's sigma_rel) that are kept beside the training, such as
+            0.05 0.1; with two of them, "limner ema" makes averages of any width afterwards. None by default: each
+            takes the memory of the weights once more.
+        ema_copies: how often they are put aside during the run.
         checkpoint_seconds: the most work, in seconds, that a kill can cost.
         keep: how many of the newest checkpoints stay.
+        shard: "full" has each of several processes hold a share of weights, gradients, averages and optimiser state,
+            for networks that outgrow one device (FSDP2); "none" has each hold all, which is faster.
+        recovery: what is done about what is not finite.
     """
 
     batch: int = 64
@@ -36,8 +73,12 @@ class TrainingConfig:
     ema_half_life: float | None = None
     ema_share: float = 0.05
     ema_warm_up: float = 0.1
+    ema_profiles: tuple[float, ...] = ()
+    ema_copies: int = 32
     checkpoint_seconds: float = 30.0
     keep: int = 2
+    shard: Literal["none", "full"] = "none"
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
 
     def __post_init__(self) -> None:
         within("training.batch", self.batch, 1, 2**20)
@@ -47,6 +88,11 @@ class TrainingConfig:
         within("training.ema-warm-up", self.ema_warm_up, 0, 1)
         if self.ema_half_life is not None:
             within("training.ema-half-life", self.ema_half_life, 0)
+        for width in self.ema_profiles:
+            within("training.ema-profiles", width, 0.005, 0.28)
+        if len({*self.ema_profiles}) < len(self.ema_profiles) or len(self.ema_profiles) > 8:
+            raise UserError(f"training.ema-profiles are {self.ema_profiles}; give at most 8, all different")
+        within("training.ema-copies", self.ema_copies, 2, 10_000)
         within("training.checkpoint-seconds", self.checkpoint_seconds, 0, 3600)
         within("training.keep", self.keep, 1, 10_000)
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from limner.data import Dataset
+from limner.distributed import ALONE, World
 
 
-def environment() -> dict[str, Any]:
+def environment(world: World = ALONE) -> dict[str, Any]:
     """What a bit-for-bit repetition needs to be the same."""
     from importlib.metadata import version
 
@@ -20,12 +21,13 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "processes": world.size,
     }
 
 
-def warn_if_changed(then: dict[str, Any]) -> None:
+def warn_if_changed(then: dict[str, Any], world: World = ALONE) -> None:
     """Say on standard error where the environment is not the one that a run began in."""
-    now = environment()
+    now, then = environment(world), {"processes": 1, **then}
     changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
     if changed:
         print(f"the run began elsewhere ({'; '.join(changed)}): it goes on, not bit for bit", file=sys.stderr)

@@ -20,6 +20,8 @@ TITLES: dict[str, str] = {
     "gradient_norm": "Norm of the gradient",
     "lr": "Learning rate",
     "images_per_second": "Images a second",
+    "skipped_steps": "Steps skipped so far, a loss or gradient not being finite",
+    "roll_backs": "Returns to an earlier state so far",
 }
 #: Memory of the smoothed curve, as a share of the whole: a longer one trails a loss that falls fast.
 MEMORY = 0.01

@@ -80,7 +80,10 @@ def cost(run: Run) -> str:
         "Parameters": f"{run.done.get('parameters', 0):,}",
         "Floating-point operations a training image": f"{run.done.get('flops_per_image', 0) / 1e6:,.0f} M",
         "Memory at most": f"{run.done.get('peak_memory_bytes', 0) / 2**20:,.0f} MiB",
+        "Processes": str(run.done.get("processes", 1)),
         "Interruptions": str(run.done.get("interrupted", 0)),
+        "Steps skipped, a loss or gradient not being finite": str(run.done.get("skipped_steps", 0)),
+        "Returns to an earlier state": str(run.done.get("roll_backs", 0)),
     }
     rows = "".join(f'<tr><th scope="row">{k}</th><td class="n">{escaped(v)}</td></tr>' for k, v in facts.items())
     return (

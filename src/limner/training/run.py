@@ -9,32 +9,40 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from limner import random
 from limner.allocator import keep_freed_memory
 from limner.config import from_json, read_json, to_json
-from limner.contracts import Condition
-from limner.data import DataConfig, Dataset, gather, open_dataset, pinned
+from limner.data import DataConfig, pinned
 from limner.data.cache import cache_root
+from limner.distributed import join
 from limner.errors import UserError
 from limner.files import write_json
-from limner.objectives import Batch
-from limner.training.budget import Pace, Plan, choose_precision, measuring_seconds, plan_images, plan_minutes, settled
-from limner.training.checkpoint import load_checkpoint
+from limner.shards import on_first
+from limner.training.checkpoint import anchors, load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
 from limner.training.describing import card, described, environment, peak_memory, warn_if_changed
-from limner.training.job import Lesson, Recipe
-from limner.training.loop import CHECKPOINTS, Interrupted, Loop, Measuring, stop_requests
+from limner.training.job import Recipe
+from limner.training.loop import CHECKPOINTS, Loop
+from limner.training.opening import (
+    RECIPE,
+    VERSION,
+    Opened,
+    lesson_of,
+    measuring_of,
+    open_together,
+    plan_of,
+    prepare,
+    same_everywhere,
+)
+from limner.training.recovery import Recovery
 from limner.training.report import write_report
 from limner.training.snapshot import save_snapshot
+from limner.training.stopping import Interrupted, stop_requests
 from limner.training.tracking import Tracker
-from limner.training.trainer import Trainer
-from limner.training.watching import Watcher, judgeable
+from limner.training.trainer import Trainer, check_batch
+from limner.training.watching import Watcher
 
-VERSION = 2
-RECIPE, DONE, SNAPSHOT = "recipe.json", "done.json", "snapshot"
+DONE, SNAPSHOT = "done.json", "snapshot"
 
 
 @dataclass(frozen=True)
@@ -56,19 +64,6 @@ class RunResult:
     measures: dict[str, dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """All that is settled before the first image."""
-
-    folder: Path
-    recipe: Recipe
-    dataset: Dataset
-    lesson: Lesson
-    written: dict[str, Any]
-    began: float
-    show: bool
-
-
 def start(
     recipe: Recipe,
     data: DataConfig,
@@ -80,6 +75,8 @@ def start(
     began: float | None = None,
 ) -> RunResult:
     """Train a recipe on a data set into a new folder.
+
+    Processes that torchrun started train together, as one would; the first one writes and speaks.
 
     Args:
         recipe: all settings.
@@ -95,9 +92,11 @@ def start(
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     clock = time.monotonic() if began is None else began
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} already exists; choose another --out, or go on with: limner train --resume {out}")
-    dataset = open_dataset(data, cache=cache, progress=show)
+    world = join()
+    show = show and world.first
+    check_batch(recipe.training, world)
+    world.lead(lambda: _vacant(out))
+    dataset = open_together(data, world, cache=cache, show=show)
     written: dict[str, Any] = {
         "version": VERSION,
         "recipe": recipe.recipe,
@@ -105,12 +104,21 @@ def start(
         "source": to_json(pinned(data, dataset)),
         "budget": to_json(budget),
         "plan": None,
-        "environment": environment(),
+        "environment": environment(world),
         "data": described(dataset),
     }
-    write_json(out / RECIPE, written)
-    write_json(out / "data_report.json", asdict(dataset.report))
-    return _go(_Opened(out, recipe, dataset, _lesson(recipe, dataset), written, clock, show), cache)
+
+    def write() -> None:
+        write_json(out / RECIPE, written)
+        write_json(out / "data_report.json", asdict(dataset.report))
+
+    world.lead(write)
+    return _go(Opened(out, recipe, dataset, lesson_of(recipe, dataset, world), written, clock, show, world), cache)
+
+
+def _vacant(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} already exists; choose another --out, or go on with: limner train --resume {out}")
 
 
 def resume(
@@ -132,30 +140,38 @@ def resume(
         Interrupted: as for :func:`start`.
     """
     began = time.monotonic()
+    world = join()
+    show = show and world.first
+    written: dict[str, Any] = world.lead(lambda: _written(folder))
+    recipe = read_recipe(str(written.get("recipe")), written.get("config"))
+    data = from_json(DataConfig, written.get("source"), str(folder / RECIPE))
+    dataset = open_together(data, world, cache=cache, show=show)
+    if dataset.fingerprint != written["data"]["fingerprint"]:
+        raise UserError(f"the pictures in {data.source} have changed since {folder} began; start a new run with --out")
+    return _go(Opened(folder, recipe, dataset, lesson_of(recipe, dataset, world), written, began, show, world), cache)
+
+
+def _written(folder: Path) -> dict[str, Any]:
     if not (folder / RECIPE).is_file():
         raise UserError(f"{folder} is not a run: it has no {RECIPE}")
     written = read_json(folder / RECIPE)
     if not isinstance(written, dict) or written.get("version") != VERSION:
         raise UserError(f"{folder / RECIPE} is damaged or of another version; this limner reads version {VERSION}")
-    recipe = read_recipe(str(written.get("recipe")), written.get("config"))
-    data = from_json(DataConfig, written.get("source"), str(folder / RECIPE))
-    dataset = open_dataset(data, cache=cache, progress=show)
-    if dataset.fingerprint != written["data"]["fingerprint"]:
-        raise UserError(f"the pictures in {data.source} have changed since {folder} began; start a new run with --out")
-    return _go(_Opened(folder, recipe, dataset, _lesson(recipe, dataset), written, began, show), cache)
+    return written
 
 
-def _go(run: _Opened, cache: Path | None) -> RunResult:
+def _go(run: Opened, cache: Path | None) -> RunResult:
     keep_freed_memory()
     with closing(run.dataset), stop_requests() as stop:
-        trainer, plan = _prepare(run)
+        trainer, plan = prepare(run)
         trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
-        measuring = _measuring(run, trainer, plan)
+        same_everywhere(trainer.progress.seen, run.world)
+        measuring = measuring_of(run, trainer, plan)
         if run.written.get("sittings", 0):
             trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
-            warn_if_changed(run.written["environment"])
+            run.world.lead(lambda: warn_if_changed(run.written["environment"], run.world))
         run.written["sittings"] = run.written.get("sittings", 0) + 1
-        write_json(run.folder / RECIPE, run.written)
+        run.world.lead(lambda: write_json(run.folder / RECIPE, run.written))
         watcher = Watcher(
             run.folder,
             run.dataset,
@@ -163,101 +179,44 @@ def _go(run: _Opened, cache: Path | None) -> RunResult:
             run.recipe.watch.extractor,
             run.recipe.seed,
             cache_root(cache) / "measures",
+            run.world,
         )
         set_up = time.monotonic() - run.began
         averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
         raw = run.lesson.model
-        loop = Loop(trainer, plan, measuring, watcher, averaged, raw, run.folder, show=run.show, stop=stop)
+        recovery = Recovery(
+            trainer,
+            run.recipe.training.recovery,
+            run.folder / CHECKPOINTS,
+            lambda: lesson_of(run.recipe, run.dataset, run.world).objective,
+        )
+        loop = Loop(trainer, plan, measuring, recovery, watcher, averaged, raw, run.folder, show=run.show, stop=stop)
         try:
             loop.run()
         except Interrupted:
-            write_report(run.folder)  # of what there is: whoever stops a run wants to see it
+            # Of what there is: whoever stops a run wants to see it.
+            run.world.lead(lambda: str(write_report(run.folder)))
             raise
     return _finish(run, trainer, watcher, set_up)
 
 
-def _lesson(recipe: Recipe, dataset: Dataset) -> Lesson:
-    labels = dataset.labels if recipe.conditional and dataset.label is not None else ()
-    # A set of one flat colour has no spread; half of the range keeps the arithmetic sound.
-    with random.scoped(recipe.seed, "init"):
-        return recipe.lesson(dataset.spec, labels, replace(dataset.stats, std=dataset.stats.std or 0.5))
-
-
-def _prepare(run: _Opened) -> tuple[Trainer, Plan | None]:
-    """The trainer at the run's beginning, and the plan, where it does not have to be measured."""
-    recipe, lesson, batches = run.recipe, run.lesson, _batches(run)
-    plan = _plan(run) if run.written["plan"] is not None else None
-    precision = (
-        plan.precision if plan else choose_precision(lesson.objective, recipe.training, batches, seed=recipe.seed)
-    )
-    trainer = Trainer(
-        lesson.objective,
-        recipe.training,
-        batches,
-        images=plan.images if plan else None,
-        precision=precision,
-        seed=recipe.seed,
-    )
-    budget = _budget(run)
-    if plan is None and budget.images is not None:
-        step = trainer.images_per_iteration
-        plan = _settle(run, plan_images(budget.images, step, precision, recipe.watch))
-    return trainer, plan
-
-
-def _measuring(run: _Opened, trainer: Trainer, plan: Plan | None) -> Measuring | None:
-    """How the run's length is settled, if it still may be."""
-    minutes = _budget(run).minutes
-    if minutes is None or (plan is not None and settled(plan, trainer.progress.seen, run.recipe.training)):
-        return None
-    step, precision = trainer.images_per_iteration, trainer.precision
-    evaluations = run.lesson.evaluations
-
-    def settle(pace: Pace) -> Plan:
-        watch = run.recipe.watch
-        return _settle(run, plan_minutes(minutes, pace, step, precision, watch, evaluations=evaluations))
-
-    first, last = measuring_seconds(minutes, run.recipe.training)
-    return Measuring(first, last, run.began - trainer.progress.seconds, settle)
-
-
-def _budget(run: _Opened) -> Budget:
-    return from_json(Budget, run.written["budget"], str(run.folder / RECIPE))
-
-
-def _plan(run: _Opened) -> Plan:
-    return from_json(Plan, run.written["plan"], str(run.folder / RECIPE))
-
-
-def _settle(run: _Opened, plan: Plan) -> Plan:
-    plan = replace(plan, judge=judgeable(run.dataset, plan.judge))
-    run.written["plan"] = to_json(plan)
-    write_json(run.folder / RECIPE, run.written)
-    return plan
-
-
-def _batches(run: _Opened) -> Callable[[int, int], Batch]:
-    dataset, recipe = run.dataset, run.recipe
-    labelled = bool(run.lesson.model.labels)
-
-    def batch(first: int, count: int) -> Batch:
-        samples = torch.arange(first, first + count)
-        part, which = dataset.batch(recipe.seed, first, count)
-        images, label = gather(part, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
-        return Batch(images, Condition(label if labelled else None), samples)
-
-    return batch
-
-
-def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> RunResult:
+def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> RunResult:
     """Snapshot first: whatever happens afterwards, the model is there."""
-    plan = _plan(run)
+    plan = plan_of(run)
+    world = run.world
     ema = trainer.state.ema.modules[run.lesson.network]
     about = card(run.written, run.folder.name, conditional=bool(run.lesson.model.labels))
-    save_snapshot(run.folder / SNAPSHOT, run.lesson.config, ema, about)
+    weights = on_first(ema.state_dict(), world)
+
+    def keep() -> None:
+        for path in anchors(run.folder / CHECKPOINTS):
+            path.unlink(missing_ok=True)
+        save_snapshot(run.folder / SNAPSHOT, run.lesson.config, weights, about)
+
+    world.lead(keep)
     trained = time.monotonic()
     model = run.lesson.model_of(ema)
-    tracker = Tracker(run.folder, trainer.progress.seen)
+    tracker = Tracker(run.folder if world.first else None, trainer.progress.seen)
     try:
         for name, one in (("final", model), ("final_raw", run.lesson.model)):
             tracker.pictures(plan.images, name, watcher.draw_grid(one, name))
@@ -273,16 +232,20 @@ def _finish(run: _Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> 
         "drawing": drawn - trained,
         "judging": time.monotonic() - drawn,
     }
-    write_json(
-        run.folder / DONE,
-        {
-            "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "images": trainer.progress.seen,
-            "parameters": sum(p.numel() for p in ema.parameters()),
-            "flops_per_image": flops_per_image(trainer),
-            "peak_memory_bytes": peak_memory(),
-            "interrupted": trainer.progress.interrupted,
-        },
-    )
-    report = write_report(run.folder)
-    return RunResult(run.folder, report, trainer.progress.seen, seconds, rows)
+    done = {
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "images": trainer.progress.seen,
+        "parameters": sum(p.numel() for p in ema.parameters()),
+        "flops_per_image": flops_per_image(trainer),
+        "peak_memory_bytes": peak_memory(),
+        "processes": world.size,
+        "interrupted": trainer.progress.interrupted,
+        "skipped_steps": trainer.progress.skips,
+        "roll_backs": trainer.progress.rollbacks,
+    }
+
+    def report() -> str:
+        write_json(run.folder / DONE, done)
+        return str(write_report(run.folder))
+
+    return RunResult(run.folder, Path(world.lead(report)), trainer.progress.seen, seconds, rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from limner.codecs import Identity
 from limner.config import from_json, read_json, to_json
@@ -63,9 +63,9 @@ class DenoiserConfig:
         return Model(net, Identity(), self.spec, self.labels, self.sampling)
 
 
-def save_snapshot(folder: Path, config: DenoiserConfig, net: nn.Module, card: str) -> None:
+def save_snapshot(folder: Path, config: DenoiserConfig, weights: dict[str, Tensor], card: str) -> None:
     """Write a snapshot; each file appears whole. The configuration comes last: with it the snapshot is complete."""
-    save_tensors(folder / WEIGHTS, net.state_dict())
+    save_tensors(folder / WEIGHTS, weights)
     write_text(folder / CARD, card)
     write_json(folder / CONFIG, to_json(config))
 

@@ -21,11 +21,14 @@ class Tracker:
     """Writes scalars, measures and pictures of a run. A line a record; TensorBoard counts images seen as its step.
 
     Args:
-        folder: of the run.
+        folder: of the run; None tells nobody, as all processes but the first do.
         seen: images seen so far: what an earlier, interrupted sitting wrote beyond them is dropped.
     """
 
-    def __init__(self, folder: Path, seen: int) -> None:
+    def __init__(self, folder: Path | None, seen: int) -> None:
+        self._path: Path | None = None
+        if folder is None:
+            return
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = folder / METRICS
@@ -33,24 +36,31 @@ class Tracker:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=seen + 1 if seen else None)
 
     def scalars(self, seen: int, seconds: float, values: Mapping[str, float]) -> None:
-        self._line({"images": seen, "seconds": round(seconds, 3), **values})
+        if self._path is None:
+            return
+        self._line(self._path, {"images": seen, "seconds": round(seconds, 3), **values})
         for name, value in values.items():
             self._board.add_scalar(f"train/{name}", value, seen)
 
     def measures(self, seen: int, seconds: float, rows: Mapping[str, dict[str, Any]]) -> None:
-        self._line({"images": seen, "seconds": round(seconds, 3), "measures": rows})
+        if self._path is None:
+            return
+        self._line(self._path, {"images": seen, "seconds": round(seconds, 3), "measures": rows})
         for name, row in rows.items():
             self._board.add_scalar(f"measures/{name}", row["value"], seen)
 
     def pictures(self, seen: int, name: str, picture: npt.NDArray[np.uint8]) -> None:
         """One picture (H, W, C)."""
-        self._board.add_image(name, picture, seen, dataformats="HWC")
+        if self._path is not None:
+            self._board.add_image(name, picture, seen, dataformats="HWC")
 
     def close(self) -> None:
-        self._board.close()
+        if self._path is not None:
+            self._board.close()
 
-    def _line(self, record: Mapping[str, Any]) -> None:
-        with open(self._path, "a", encoding="utf-8") as file:
+    @staticmethod
+    def _line(path: Path, record: Mapping[str, Any]) -> None:
+        with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
 
@@ -124,6 +134,6 @@ class Bar:
             print(f"{seen:,} of {self._total:,} images, {rate:,.0f} images/s, loss {loss:.4f}", file=sys.stderr)
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
-        if self._show:
+        """A line above the bar; nothing for an empty one."""
+        if self._show and line:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ import torch
 from limner.contracts import Model
 from limner.data import Dataset
 from limner.data.levels import Pixels
+from limner.distributed import ALONE, World
 from limner.features import extract, load_extractor
 from limner.files import write_json, write_whole
 from limner.metrics import Report, evaluate, remarks
@@ -33,7 +34,7 @@ MEASURES, NEIGHBOURS = "measures.json", "neighbours.npz"
 
 @dataclass(frozen=True)
 class Watcher:
-    """Draws and judges.
+    """Draws and judges. Several processes share the drawing; the first one judges and writes.
 
     Attributes:
         folder: of the run.
@@ -42,6 +43,7 @@ class Watcher:
         extractor: what the measures look with.
         seed: of the run.
         cache: folder of reference statistics.
+        world: the processes that draw together; all call the same methods.
     """
 
     folder: Path
@@ -50,27 +52,32 @@ class Watcher:
     extractor: str
     seed: int
     cache: Path | None
+    world: World = ALONE
 
     def draw_grid(self, model: Model, name: str) -> npt.NDArray[np.uint8]:
         """Draw the pictures of the run's fixed seeds into ``samples/NAME.png``; returns the grid (H, W, C)."""
         count = self.pictures
         if model.labels and len(model.labels) < count:
             count -= count % len(model.labels)  # whole rows of classes
-        images = sample(model, count, seed=self.seed)
+        images = sample(model, count, seed=self.seed, world=self.world)
         columns = len(model.labels) if 5 <= len(model.labels) <= 16 else math.ceil(math.sqrt(count * 1.6))
         picture = grid(images, columns=min(columns, count))
-        save_png(picture, self.folder / "samples" / f"{name}.png")
+        self.world.lead(lambda: save_png(picture, self.folder / "samples" / f"{name}.png"))
         shown = np.asarray(picture)
         return shown[..., None] if shown.ndim == 2 else shown
 
     def measure(self, model: Model, count: int) -> dict[str, dict[str, Any]]:
         """A few measures of ``count`` samples, by the name that carries the protocol."""
-        images = sample(model, count, seed=self.seed + JUDGED_SEED)
-        return _by_name(self._evaluate(images, ("fd", "precision", "recall", "coverage"), 2_000, baseline=False))
+        images = sample(model, count, seed=self.seed + JUDGED_SEED, world=self.world)
+        few = ("fd", "precision", "recall", "coverage")
+        return self.world.lead(lambda: _by_name(self._evaluate(images, few, 2_000, baseline=False)))
 
     def judge(self, model: Model, count: int) -> dict[str, dict[str, Any]]:
         """All measures of ``count`` samples, and what real held-out pictures score, into ``measures.json``."""
-        images = sample(model, count, seed=self.seed + JUDGED_SEED)
+        images = sample(model, count, seed=self.seed + JUDGED_SEED, world=self.world)
+        return self.world.lead(lambda: self._judged(images))
+
+    def _judged(self, images: npt.NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
         overlap = ("fd", "kid", "precision", "recall", "density", "coverage")
         compared = self._evaluate(images, overlap, _REFERENCE, baseline=True)
         copied = self._evaluate(images, ("originality",), _COPIES, baseline=True)

@@ -1,0 +1,262 @@
+"""More than one process: which of them this one is, and the little that they say to each other.
+
+``torchrun --nproc-per-node N`` starts them and tells each its number in the environment; :func:`join` brings them
+together, by gloo on CPUs and nccl on GPUs. Without torchrun a process is alone, and nothing here does anything.
+
+Processes stay in step: all call the same methods of :class:`World` in the same order. What they compute has to be a
+function of what they all know, and where it is not (the clock, a signal, a folder), the first one decides
+(:meth:`World.lead`), or all are asked (:meth:`World.most`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+from typing import Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from limner.errors import UserError
+
+T = TypeVar("T")
+
+#: How long a process waits for the others in a sum. What only the first does (:meth:`World.lead`) may take longer.
+_TIMEOUT = timedelta(minutes=20)
+#: Seconds between two looks for an answer, at most; and after another's failure until this process ends in any case.
+_NAP, _GRACE = 0.2, 5.0
+_FAILED, _LEFT = "limner/failed", "limner/left"
+
+
+class Lost(Exception):  # noqa: N818 - whose error it is, the other process says
+    """Another process of this run has ended, and nothing can be done without it."""
+
+    def __init__(self) -> None:
+        super().__init__("another process of this run has ended; what was saved before is whole")
+
+
+class Store(Protocol):
+    """What is used of torch's stores, which all processes of a run share: names and values."""
+
+    def set(self, key: str, value: str) -> None: ...
+    def get(self, key: str) -> bytes: ...
+    def check(self, keys: list[str]) -> bool: ...
+    def add(self, key: str, amount: int) -> int: ...
+
+
+@contextmanager
+def in_company() -> Iterator[None]:
+    """Something that takes all processes; torch's errors in it mean that one of them has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Lost from error
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, as one of them sees them.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: how many there are.
+        device: what this process computes on.
+        store: where small things are told; None if it is alone.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    store: Store | None = field(default=None, repr=False, compare=False)
+    _calls: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, count: int) -> tuple[int, int]:
+        """(begin, end) of this process's consecutive share of so many things, as even as can be."""
+        return count * self.rank // self.size, count * (self.rank + 1) // self.size
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place; each gets the same bits.
+
+        Raises:
+            Lost: another process has ended.
+        """
+        if self.size > 1:
+            with in_company():
+                dist.all_reduce(values)
+        return values
+
+    def most(self, *numbers: int) -> tuple[int, ...]:
+        """The largest of each number over all processes."""
+        if self.size == 1:
+            return numbers
+        told = torch.tensor(numbers, dtype=torch.int64)
+        with in_company():
+            dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        return tuple(told.tolist())
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """Have the first process do ``work`` when all have come, however long it takes, and return on all what it
+        returns: plain values that JSON can hold.
+
+        Raises:
+            UserError: the work raised it, there and here.
+            Lost: the first process has ended.
+        """
+        if self.store is None:
+            return work()
+        self.most(0)
+        key = f"limner/{next(self._calls)}"
+        if self.first:
+            try:
+                value = work()
+            except UserError as error:
+                self.store.set(key, json.dumps({"error": str(error)}))
+                raise
+            self.store.set(key, json.dumps({"value": value}))
+            return value
+        told = json.loads(self._awaited(self.store, key))
+        if "error" in told:
+            raise UserError(told["error"])
+        answer: T = told["value"]
+        return answer
+
+    @staticmethod
+    def _awaited(store: Store, key: str) -> bytes:
+        nap = 0.001
+        with in_company():  # whoever keeps the store may end
+            while not store.check([key]):
+                if store.check([_FAILED]):
+                    raise Lost
+                time.sleep(nap)
+                nap = min(2 * nap, _NAP)
+            return store.get(key)
+
+    def failing(self) -> bool:
+        """Tell the others that this process ends with an error, so that they end too; whether it is the first to fail,
+        and therefore the one to say why."""
+        if self.store is None:
+            return True
+        try:
+            return self.store.add(_FAILED, 1) == 1
+        except RuntimeError:
+            return False
+
+    def leave(self) -> None:
+        """End in good order: the first process, which may keep the store, goes last."""
+        if self.store is None:
+            return
+        try:
+            left, until = self.store.add(_LEFT, 1), time.monotonic() + _GRACE
+            while self.first and left < self.size and time.monotonic() < until:
+                time.sleep(0.01)
+                left = self.store.add(_LEFT, 0)
+        except RuntimeError:
+            return
+
+
+ALONE = World()
+
+
+@lru_cache(maxsize=1)
+def join() -> World:
+    """The processes that torchrun started, this one among them; :data:`ALONE` without torchrun.
+
+    A process of torchrun computes on the GPU of its local number, where there are GPUs, else on the CPU.
+
+    Raises:
+        UserError: the environment is only half of torchrun's, or there are fewer GPUs than processes.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        return World(device=_device())
+    if "MASTER_ADDR" not in os.environ:
+        raise UserError(f"WORLD_SIZE is {size}, but nobody told where to meet; start processes with torchrun")
+    device = _device()
+    if not dist.is_initialized():
+        dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=_TIMEOUT)
+    store: Store = dist.distributed_c10d._get_default_store()
+    threading.Thread(target=_end_with_the_others, args=(store,), daemon=True).start()
+    return World(dist.get_rank(), dist.get_world_size(), device, store)
+
+
+def _device() -> torch.device:
+    if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
+        return torch.device("cpu")
+    number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= there:
+        raise UserError(f"there are more processes than GPUs on this machine; start at most {there}: --nproc-per-node")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def _end_with_the_others(store: Store) -> None:
+    """End this process soon after another has failed, whatever it waits for: nccl may wait for ever."""
+    try:
+        while not store.check([_FAILED]):
+            time.sleep(5 * _NAP)
+    except RuntimeError:  # the store has ended first, as it does at the end of every run
+        return
+    time.sleep(_GRACE)
+    os._exit(2)
+
+
+class Reducer:
+    """Adds up the gradients of a fixed list of parameters over all processes, in one flat buffer.
+
+    A missing gradient counts as zero if any process has one, and stays missing if none has, so that an optimiser skips
+    the same parameters as it would in a single process.
+    """
+
+    def __init__(self, world: World, parameters: Sequence[Tensor]) -> None:
+        self.world, self.parameters = world, list(parameters)
+        self._flat: Tensor | None = None
+
+    def __call__(self, told: Tensor) -> Tensor:
+        """Replace all gradients by their sums. ``told`` (K,) travels along; returned is its sum."""
+        parameters = self.parameters
+        if not parameters:
+            return self.world.add_up(told)
+        sizes = [p.numel() for p in parameters]
+        total, count = sum(sizes), len(parameters)
+        if self._flat is None or len(self._flat) != total + count + len(told):
+            self._flat = parameters[0].new_empty(total + count + len(told))
+        flat = self._flat
+        here = [p.grad is not None for p in parameters]
+        flat[total : total + count] = 1
+        for i, there in enumerate(here):
+            if not there:
+                flat[total + i] = 0
+        flat[total + count :] = told
+        views = []
+        for p, size, begin in zip(parameters, sizes, itertools.accumulate(sizes, initial=0), strict=False):
+            view = flat.as_strided(p.shape, _strides(p), begin)
+            if p.grad is None:
+                flat[begin : begin + size].zero_()
+            else:
+                view.copy_(p.grad)
+            views.append(view)
+        self.world.add_up(flat)
+        # Reading the sums waits for the device; where nothing is missing here, there is nothing to read.
+        anywhere = here if all(here) else (flat[total : total + count] > 0).tolist()
+        for p, view, there in zip(parameters, views, anywhere, strict=True):
+            p.grad = view if there else None
+        return flat[total + count :].clone()
+
+
+def _strides(parameter: Tensor) -> tuple[int, ...]:
+    """As a dense copy of it lies in memory: optimisers want gradients laid out like their weights."""
+    return torch.empty_like(parameter, device="meta").stride()

@@ -1,0 +1,164 @@
+"""What is settled before a run's first image: its pictures, networks, precision, and a plan where it is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner import random
+from limner.config import from_json, to_json
+from limner.contracts import Condition
+from limner.data import DataConfig, Dataset, gather, open_dataset
+from limner.data.buckets import Buckets
+from limner.distributed import World
+from limner.errors import UserError
+from limner.files import write_json
+from limner.objectives import Batch
+from limner.training.budget import (
+    Pace,
+    Plan,
+    choose_precision,
+    has_bfloat16,
+    measuring_seconds,
+    plan_images,
+    plan_minutes,
+    settled,
+)
+from limner.training.clock import Measuring
+from limner.training.config import Budget, Precision
+from limner.training.job import Lesson, Recipe
+from limner.training.trainer import Batches, Trainer
+from limner.training.watching import judgeable
+
+VERSION = 2
+RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """All that is settled before the first image."""
+
+    folder: Path
+    recipe: Recipe
+    dataset: Dataset
+    lesson: Lesson
+    written: dict[str, Any]
+    began: float
+    show: bool
+    world: World
+
+
+def open_together(config: DataConfig, world: World, *, cache: Path | None = None, show: bool = True) -> Dataset:
+    """:func:`limner.data.open_dataset` by several processes: the first decodes what has to be decoded."""
+    opened: list[Dataset] = []
+    world.lead(lambda: opened.append(open_dataset(config, cache=cache, progress=show and world.first)))
+    return opened[0] if opened else open_dataset(config, cache=cache, progress=False)
+
+
+def lesson_of(recipe: Recipe, dataset: Dataset, world: World) -> Lesson:
+    """The recipe made ready for these pictures: the same weights every time."""
+    labels = dataset.labels if recipe.conditional and dataset.label is not None else ()
+    # A set of one flat colour has no spread; half of the range keeps the arithmetic sound.
+    with random.scoped(recipe.seed, "init"):
+        lesson = recipe.lesson(dataset.spec, labels, replace(dataset.stats, std=dataset.stats.std or 0.5))
+    if recipe.training.shard == "none" or world.size == 1:  # else the trainer places it, part by part
+        lesson.objective.to(world.device)
+    return lesson
+
+
+def same_everywhere(seen: int, world: World) -> None:
+    """Raises a UserError if processes took up different checkpoints."""
+    most, least = world.most(seen, -seen)
+    if most != -least:
+        raise UserError(
+            f"the processes found checkpoints of {-least:,} and {most:,} images; put the run into a folder that all "
+            "machines share"
+        )
+
+
+def prepare(run: Opened) -> tuple[Trainer, Plan | None]:
+    """The trainer at the run's beginning, and the plan, where it does not have to be measured."""
+    if run.world.size > 1 and isinstance(run.dataset.feed, Buckets):
+        raise UserError("pictures of several sizes (--data.buckets) are for one process: start it without torchrun")
+    recipe, lesson, batches = run.recipe, run.lesson, _batches(run)
+    plan = plan_of(run) if run.written["plan"] is not None else None
+    precision = plan.precision if plan else _precision(run, batches)
+    trainer = Trainer(
+        lesson.objective,
+        recipe.training,
+        batches,
+        images=plan.images if plan else None,
+        precision=precision,
+        seed=recipe.seed,
+        world=run.world,
+    )
+    budget = _budget(run)
+    if plan is None and budget.images is not None:
+        step = trainer.images_per_iteration
+        plan = _settle(run, plan_images(budget.images, step, precision, recipe.watch))
+    return trainer, plan
+
+
+def _precision(run: Opened, batches: Batches) -> Precision:
+    """Tried by the first process, on as many pictures as its share of a batch has."""
+    training, world = run.recipe.training, run.world
+    if training.shard != "none" and training.precision == "auto":  # too large for throw-away copies
+        return "bfloat16" if has_bfloat16(world.device) else "float32"
+    share = max(1, training.batch // world.size)
+    alone = replace(training, batch=share, accumulate=min(training.accumulate, share))
+    return world.lead(lambda: choose_precision(run.lesson.objective, alone, batches, seed=run.recipe.seed))
+
+
+def measuring_of(run: Opened, trainer: Trainer, plan: Plan | None) -> Measuring | None:
+    """How the run's length is settled, if it still may be."""
+    minutes = _budget(run).minutes
+    if minutes is None or (plan is not None and settled(plan, trainer.progress.seen, run.recipe.training)):
+        return None
+    step, precision = trainer.images_per_iteration, trainer.precision
+    evaluations = run.lesson.evaluations
+
+    def settle(pace: Pace) -> Plan:
+        watch = run.recipe.watch
+        return _settle(run, plan_minutes(minutes, pace, step, precision, watch, evaluations=evaluations))
+
+    first, last = measuring_seconds(minutes, run.recipe.training)
+    return Measuring(first, last, run.began - trainer.progress.seconds, settle)
+
+
+def _budget(run: Opened) -> Budget:
+    return from_json(Budget, run.written["budget"], str(run.folder / RECIPE))
+
+
+def plan_of(run: Opened) -> Plan:
+    """The plan that is written down."""
+    return from_json(Plan, run.written["plan"], str(run.folder / RECIPE))
+
+
+def _settle(run: Opened, plan: Plan) -> Plan:
+    """The plan of the first process becomes that of all."""
+
+    def write() -> dict[str, Any]:
+        run.written["plan"] = to_json(replace(plan, judge=judgeable(run.dataset, plan.judge)))
+        write_json(run.folder / RECIPE, run.written)
+        settled: dict[str, Any] = run.written["plan"]
+        return settled
+
+    run.written["plan"] = run.world.lead(write)
+    return plan_of(run)
+
+
+def _batches(run: Opened) -> Batches:
+    dataset, recipe = run.dataset, run.recipe
+    labelled, device = bool(run.lesson.model.labels), run.world.device
+
+    def batch(first: int, count: int) -> Batch:
+        samples = torch.arange(first, first + count)
+        part, which = dataset.batch(recipe.seed, first, count)
+        images, label = gather(part, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
+        cond = Condition(label if labelled else None)
+        return Batch(images.to(device), cond.to(device), samples.to(device))
+
+    return batch

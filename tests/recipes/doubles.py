@@ -1,0 +1,109 @@
+"""Recipes on tiny networks in float64, and what one iteration of them does; alone, or as one of several processes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from test_every_recipe import small
+from torch import Tensor
+
+from limner import random
+from limner.contracts import Condition
+from limner.data import Dataset, gather, open_dataset, order
+from limner.distributed import World, join
+from limner.objectives import Batch
+from limner.recipes import RECIPES
+from limner.tensors import save_tensors
+from limner.training.checkpoint import load_checkpoint
+from limner.training.trainer import Trainer
+
+#: No even share for two processes, in micro-batches that are not even either.
+BATCH, PARTS = 7, 2
+#: Where one iteration is looked at, and where the weights are.
+STARTS, END = (0, 50), 100
+
+
+def trainer(name: str, dataset: Dataset, world: World) -> Trainer:
+    """Without dropout, whose noise is drawn a micro-batch at a time."""
+    settings = small(name)
+    changed: dict[str, Any] = {"dropout": 0.0} if hasattr(settings.net, "dropout") else {}
+    settings = replace(
+        settings,
+        net=replace(settings.net, **changed),
+        training=replace(settings.training, batch=BATCH, accumulate=PARTS),
+    )
+    with random.scoped(0, "init"):
+        lesson = settings.lesson(dataset.spec, dataset.labels, dataset.stats)
+
+    def batches(first: int, count: int) -> Batch:
+        samples = torch.arange(first, first + count)
+        which = order(0, first, count, len(dataset))
+        images, label = gather(dataset, which, augment=settings.augment, seed=0, samples=samples)
+        return Batch(images.double(), Condition(label), samples)
+
+    return Trainer(
+        lesson.objective.double(),
+        settings.training,
+        batches,
+        images=END * BATCH,
+        precision="float32",  # no autocast: it would leave float64
+        seed=0,
+        world=world,
+    )
+
+
+def iterate(run: Trainer) -> dict[str, Tensor]:
+    """One iteration: the gradients that each optimiser was given, what was logged, and loss state and buffers."""
+    seen: dict[str, Tensor] = {}
+    handles = []
+    for name, optimizer in run.state.optimizers.items():
+
+        def note(one: torch.optim.Optimizer, args: object, kwargs: object, name: str = name) -> None:
+            step = sum(key.startswith(f"{name} ") for key in seen)
+            for group in one.param_groups:
+                for i, p in enumerate(group["params"]):
+                    if p.grad is not None:
+                        seen[f"{name} {step} gradient {i}"] = p.grad.clone()
+
+        handles.append(optimizer.register_step_pre_hook(note))
+    logged = run.iterate()
+    for handle in handles:
+        handle.remove()
+    parameters = {name for name, _ in run.objective.named_parameters()}
+    rest = {f"buffer {n}": v.clone() for n, v in run.objective.state_dict().items() if n not in parameters}
+    return seen | {f"logged {name}": value for name, value in logged.items()} | rest
+
+
+def weights(run: Trainer) -> dict[str, Tensor]:
+    return {**run.objective.state_dict(), **{f"ema {n}": v for n, v in run.state.ema.modules.state_dict().items()}}
+
+
+def main(bars: str, folder: Path) -> None:
+    """As one of several processes: from each state in ``folder/RECIPE/START`` one iteration, and on to the end."""
+    world = join()
+    dataset = open_dataset(bars, cache=folder / "cache", progress=False)
+    for name in sorted(RECIPES):
+        for start in STARTS:
+            run = trainer(name, dataset, world)
+            run.progress = load_checkpoint(folder / name / str(start), run.state)
+            assert run.progress.iteration == start
+            told = iterate(run)
+            if world.first:
+                save_tensors(folder / name / f"together-{start}.safetensors", told)
+            if start == 0:
+                while not run.done:
+                    run.iterate()
+                everywhere = torch.cat([value.double().flatten() for value in weights(run).values()])
+                mine = everywhere.clone()
+                assert torch.equal(world.add_up(everywhere), mine * world.size), "the processes differ"
+                if world.first:
+                    save_tensors(folder / name / "together-end.safetensors", weights(run))
+    world.leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,64 @@
+"""Every recipe on two processes does what it does on one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from doubles import END, STARTS, iterate, trainer, weights
+from torch import Tensor
+
+from limner.data import open_dataset
+from limner.distributed import ALONE
+from limner.recipes import RECIPES
+from limner.tensors import load_tensors
+from limner.training.checkpoint import save_checkpoint
+from together import TESTS, run
+
+Told = dict[str, dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def both(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Told, Told]]:
+    """By recipe, what one process does from its states, and what two do from the same states."""
+    folder = tmp_path_factory.mktemp("states")
+    dataset = open_dataset(str(bars), cache=folder / "cache", progress=False)
+    alone: dict[str, Told] = {}
+    for name in RECIPES:
+        one, told = trainer(name, dataset, ALONE), alone.setdefault(name, {})
+        while not one.done:
+            if one.progress.iteration in STARTS:
+                start = str(one.progress.iteration)
+                save_checkpoint(folder / name / start, one.state, one.progress, keep=1)
+                told[start] = iterate(one)
+            else:
+                one.iterate()
+        assert one.progress.iteration == END
+        told["end"] = weights(one)
+    run(TESTS / "recipes" / "doubles.py", bars, folder, seconds=600)
+    return {
+        name: (told, {at: load_tensors(folder / name / f"together-{at}.safetensors")[0] for at in told})
+        for name, told in alone.items()
+    }
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_one_iteration_agrees(both: dict[str, tuple[Told, Told]], name: str, start: int) -> None:
+    """Every update's reduced gradients, what is logged, loss state and buffers, to 1e-9 of their size."""
+    alone, together = (told[str(start)] for told in both[name])
+    assert alone.keys() == together.keys()
+    assert any("gradient" in key for key in alone)
+    for key, value in alone.items():
+        assert value.dtype == together[key].dtype
+        apart = (value - together[key]).double().norm()
+        assert apart <= 1e-9 * value.double().norm(), f"{key}: {apart}"
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_weights_agree_after_a_hundred_steps(both: dict[str, tuple[Told, Told]], name: str) -> None:
+    alone, together = (told["end"] for told in both[name])
+    assert alone.keys() == together.keys()
+    for key, value in alone.items():
+        torch.testing.assert_close(together[key], value, rtol=0, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")

@@ -1,0 +1,62 @@
+"""Several processes and what they say to each other."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+import torch
+
+from limner import distributed
+from limner.distributed import ALONE, World, join
+from limner.errors import UserError
+from together import TESTS, Together, run
+
+
+def test_three_processes() -> None:
+    run(TESTS / "speaking.py", "sums", "shares", "leading", "gradients", size=3)
+
+
+def test_the_first_may_take_its_time() -> None:
+    run(TESTS / "speaking.py", "patient")
+
+
+@pytest.mark.parametrize("where", ["sum", "lead"])
+def test_one_failure_ends_all_and_is_told_once(where: str) -> None:
+    begun = time.monotonic()
+    ended = Together(TESTS / "speaking.py", "broken", size=3, each={rank: {"WHERE": where} for rank in range(3)}).end()
+    assert [one.code for one in ended] == [2, 2, 2], [one.err for one in ended]
+    assert sorted(one.out.strip() for one in ended if one.out) in (["silent", "silent", "told"], ["silent", "told"])
+    assert time.monotonic() - begun < 45  # not the minute that the first would have worked for
+
+
+def test_alone_there_is_nothing_to_say() -> None:
+    assert ALONE.first
+    assert ALONE.share(5) == (0, 5)
+    assert ALONE.most(3, -1) == (3, -1)
+    assert ALONE.lead(lambda: "x") == "x"
+    assert ALONE.failing()
+    values = torch.ones(2)
+    assert ALONE.add_up(values) is values
+    ALONE.leave()
+
+
+def test_shares_cover_everything_once() -> None:
+    for size in (1, 2, 3, 8):
+        for count in (0, 1, 7, 8, 64):
+            edges = [World(rank, size).share(count) for rank in range(size)]
+            assert edges[0][0] == 0
+            assert edges[-1][1] == count
+            assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
+
+
+def test_half_an_environment_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    distributed.join.cache_clear()
+    try:
+        with pytest.raises(UserError, match="start processes with torchrun"):
+            join()
+    finally:
+        distributed.join.cache_clear()
