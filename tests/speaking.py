@@ -85,7 +85,7 @@ def broken(world: World) -> None:
         if os.environ["WHERE"] == "sum":
             world.add_up(torch.zeros(1))
         else:
-            world.lead(lambda: time.sleep(60))
+            world.lead(lambda: time.sleep(600))
     except Lost:
         print("told" if world.failing() else "silent")
         sys.exit(2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import pytest
 import torch
@@ -24,11 +23,12 @@ def test_the_first_may_take_its_time() -> None:
 
 @pytest.mark.parametrize("where", ["sum", "lead"])
 def test_one_failure_ends_all_and_is_told_once(where: str) -> None:
-    begun = time.monotonic()
+    """Within the two minutes that processes get here, not the ten that the first would have worked for."""
     ended = Together(TESTS / "speaking.py", "broken", size=3, each={rank: {"WHERE": where} for rank in range(3)}).end()
     assert [one.code for one in ended] == [2, 2, 2], [one.err for one in ended]
-    assert sorted(one.out.strip() for one in ended if one.out) in (["silent", "silent", "told"], ["silent", "told"])
-    assert time.monotonic() - begun < 45  # not the minute that the first would have worked for
+    said = [one.out.strip() for one in ended if one.out]  # one that is ended while it waits says nothing
+    assert said.count("told") == 1
+    assert set(said) <= {"told", "silent"}
 
 
 def test_alone_there_is_nothing_to_say() -> None:

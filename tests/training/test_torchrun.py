@@ -137,13 +137,11 @@ def test_a_run_of_one_goes_on_with_two(alone: Path, tmp_path: Path) -> None:
 
 def test_a_budget_in_minutes_is_planned_by_one(bars: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    begun = time.monotonic()
     ended = together("train", "flow", "--data", bars, *SETTINGS, "--minutes", 0.1, "--out", out).end()
     assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
     plan = json.loads((out / "recipe.json").read_text())["plan"]
     assert plan["images_per_second"] > 0
     assert json.loads((out / "done.json").read_text())["images"] == plan["images"]
-    assert time.monotonic() - begun < 60
 
 
 def test_too_small_a_batch_is_one_line(bars: Path, tmp_path: Path) -> None:
