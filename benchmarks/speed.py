@@ -88,21 +88,32 @@ def peer(args: Args) -> tuple[nn.Module, float]:
     target = counted(lambda: our_model(args, dataset).net(*inputs(dataset, 1)))
     p = unshuffle_of(args, dataset)
     channels, side = dataset.spec.channels * p * p, dataset.spec.size[0] // p
-    make = _unets(channels, side) if args.net == "unet" else _dits(args, dataset)
-    best: tuple[float, nn.Module, float] | None = None
-    for module in make:
-        flops = counted(
-            lambda module=module: module(torch.zeros(1, channels, side, side), torch.zeros(1), torch.zeros(1).long())
-        )  # type: ignore[misc]
+    make = _unet(channels, side) if args.net == "unet" else _dit(args, dataset)
+    best: tuple[float, int, float] | None = None
+    for width in range(8, 1025, 4):
+        flops = _flops_of_shape(make, width, (channels, side, side))
+        if flops is None:
+            continue
         off = abs(flops / target - 1)
         if best is None or off < best[0]:
-            best = off, module, flops
+            best = off, width, flops
         if flops > 1.2 * target:
             break
     assert best is not None
     if best[0] > 0.05:
         raise SystemExit(f"the peer nearest in FLOPs is {best[0]:.0%} off")
-    return best[1], best[2]
+    return make(best[1]), best[2]
+
+
+def _flops_of_shape(make: Callable[[int], nn.Module], width: int, shape: tuple[int, int, int]) -> float | None:
+    """Counted without weights or arithmetic, so that a search takes seconds; None where no network is so wide."""
+    try:
+        with torch.device("meta"):
+            module = make(width).to("meta")
+            one = torch.zeros(1)
+            return counted(lambda: module(torch.zeros(1, *shape), one, one.long()))
+    except ValueError:  # as the library says it of widths that its norms cannot divide
+        return None
 
 
 class Peer(nn.Module):
@@ -118,10 +129,10 @@ class Peer(nn.Module):
         return out
 
 
-def _unets(channels: int, side: int) -> Any:
+def _unet(channels: int, side: int) -> Callable[[int], nn.Module]:
     from diffusers.models.unets.unet_2d import UNet2DModel
 
-    for width in range(8, 257, 8):
+    def make(width: int) -> nn.Module:
         net = UNet2DModel(
             sample_size=side,
             in_channels=channels,
@@ -130,20 +141,24 @@ def _unets(channels: int, side: int) -> Any:
             block_out_channels=(width, 2 * width),
             down_block_types=("DownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "UpBlock2D"),
-            norm_num_groups=8,
+            norm_num_groups=4,
             num_class_embeds=11,
         ).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
-        yield Peer(net, "class_labels")
+        return Peer(net, "class_labels")
+
+    return make
 
 
-def _dits(args: Args, dataset: Dataset) -> Any:
+def _dit(args: Args, dataset: Dataset) -> Callable[[int], nn.Module]:
     from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 
     own = cast(Any, recipe("dit", args.size).net).fitted(dataset.spec.size)
-    for head in range(8, 257, 4):
+
+    def make(width: int) -> nn.Module:
+        heads = min((h for h in range(1, width + 1) if width % h == 0), key=lambda h: abs(h - own.heads))
         net = DiTTransformer2DModel(
-            num_attention_heads=own.heads,
-            attention_head_dim=head,
+            num_attention_heads=heads,
+            attention_head_dim=width // heads,
             in_channels=dataset.spec.channels,
             out_channels=dataset.spec.channels,
             num_layers=own.depth,
@@ -151,7 +166,9 @@ def _dits(args: Args, dataset: Dataset) -> Any:
             patch_size=own.patch,
             num_embeds_ada_norm=11,
         )
-        yield Peer(net, "class_labels")
+        return Peer(net, "class_labels")
+
+    return make
 
 
 def train_peer(args: Args, dataset: Dataset) -> Training:

@@ -275,7 +275,7 @@ def profile(go: Training) -> None:
     """Where the Trainer's time goes."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         go(4)
-    print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+    print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=30, max_name_column_width=40))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from limner.contracts import ImageSpec
 from limner.errors import UserError
 from limner.models import DiT, DiTConfig
-from limner.models.dit import RMSNorm, rotary, turned
+from limner.models.dit import rotary
+from limner.models.fused import normed_and_turned
 
 SMALL = DiTConfig(width=24, depth=2, heads=2, patch=4)
 
@@ -68,10 +69,10 @@ def test_a_picture_does_not_see_its_batch() -> None:
 
 def test_turning_keeps_lengths_and_tells_only_how_far_apart_tokens_are() -> None:
     """Products of a query at one place and a key at another depend on the difference of rows and of columns alone."""
-    cos, sin = rotary(5, 7, 16, torch.device("cpu"))
-    q, k = pictures(16), pictures(2, 16)[1]
-    queries, keys = (turned(one.expand(35, 16), cos, sin).reshape(5, 7, 16) for one in (q, k))
-    torch.testing.assert_close(queries.norm(dim=-1), q.norm().expand(5, 7))
+    turns = rotary(5, 7, 16, torch.device("cpu"))
+    one_each = pictures(2, 16).expand(1, 35, 2, 16).contiguous()
+    queries, keys = normed_and_turned(one_each, torch.ones(2, 16), turns[:, None])[0].reshape(5, 7, 2, 16).unbind(2)
+    torch.testing.assert_close(queries.norm(dim=-1), torch.full((5, 7), 4.0))
 
     def product(a: tuple[int, int], b: tuple[int, int]) -> float:
         return float(queries[a] @ keys[b])
@@ -79,11 +80,6 @@ def test_turning_keeps_lengths_and_tells_only_how_far_apart_tokens_are() -> None
     assert product((0, 1), (2, 4)) == pytest.approx(product((2, 3), (4, 6)), abs=1e-5)
     assert product((0, 1), (2, 4)) != pytest.approx(product((0, 1), (3, 4)), abs=1e-3)
     assert product((0, 1), (2, 4)) != pytest.approx(product((0, 1), (2, 5)), abs=1e-3)
-
-
-def test_rms_norm_is_torchs() -> None:
-    x = pictures(4, 9)
-    torch.testing.assert_close(RMSNorm()(x), nn.functional.rms_norm(x, (9,), eps=1e-6))
 
 
 def test_checkpointing_changes_neither_answer_nor_gradients() -> None:

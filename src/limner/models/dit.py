@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
+from limner.models.fused import modulated, normed_and_turned, wide
 from limner.models.layers import to_multiple, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
@@ -68,33 +69,14 @@ class DiTConfig:
         return DiT(self, spec, classes, channels, jumps=jumps)
 
 
-class RMSNorm(nn.Module):
-    """x / root mean square over the last dimension (Zhang and Sennrich 2019); the scale is the caller's, or learned."""
-
-    def __init__(self, dim: int = 0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim)) if dim else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        # Faster than F.rms_norm on a processor, which there has no kernel of its own.
-        normed = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
-        return normed if self.weight is None else normed * self.weight
-
-
-def rotary(height: int, width: int, dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (height * width, dim / 2) of the angles by which pairs of a head's dimensions turn: the first
-    half of them by the row of a token, the others by its column. ``dim`` is a multiple of 4."""
+def rotary(height: int, width: int, dim: int, device: torch.device) -> Tensor:
+    """Complex numbers (height * width, dim / 2) of absolute value 1 by which pairs of a head's dimensions are turned:
+    the first half of them by the row of a token, the others by its column. ``dim`` is a multiple of 4."""
     turns = _BASE ** -(torch.arange(dim // 4, device=device, dtype=torch.float32) / (dim // 4))
     rows, columns = (torch.arange(n, device=device, dtype=torch.float32)[:, None] * turns for n in (height, width))
     shape = (height, width, dim // 4)
     angle = torch.cat([rows[:, None].expand(shape), columns[None].expand(shape)], dim=-1).flatten(0, 1)
-    return angle.cos(), angle.sin()
-
-
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (..., L, D) with the pairs (i, i + D / 2) of each token turned by its angles."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    return torch.polar(torch.ones_like(angle), angle)
 
 
 class Block(nn.Module):
@@ -104,27 +86,31 @@ class Block(nn.Module):
         super().__init__()
         hidden = to_multiple(width * 8 / 3, 16)
         self.heads = heads
-        self.norm = RMSNorm()
         self.modulation = zeroed(nn.Linear(width, 6 * width))
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.norm_q, self.norm_k = RMSNorm(width // heads), RMSNorm(width // heads)
-        self.out = nn.Linear(width, width)
-        self.into = nn.Linear(width, 2 * hidden)
-        self.back = nn.Linear(hidden, width)
+        # Apart, because the gradient of a part of a tensor is a copy of the whole.
+        self.qk = nn.Linear(width, 2 * width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.qk_scale = nn.Parameter(torch.ones(2, heads, width // heads))
+        self.out = nn.Linear(width, width, bias=False)
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        scale, shift, gate, scale2, shift2, gate2 = self.modulation(embedding)[:, None].chunk(6, dim=-1)
-        x = torch.addcmul(x, gate, self._attention(torch.addcmul(shift, self.norm(x), scale + 1), cos, sin))
-        a, b = self.into(torch.addcmul(shift2, self.norm(x), scale2 + 1)).chunk(2, dim=-1)
-        return torch.addcmul(x, gate2, self.dropout(self.back(F.silu(a) * b)))
+    def forward(self, x: Tensor, embedding: Tensor, turns: Tensor) -> Tensor:
+        scale, shift, gate, scale2, shift2, gate2 = wide(self.modulation(embedding))[:, None].chunk(6, dim=-1)
+        x = torch.addcmul(x, gate, wide(self._attention(modulated(x, scale, shift), turns)))
+        h = modulated(x, scale2, shift2)
+        return torch.addcmul(x, gate2, wide(self.dropout(self.down(F.silu(self.gate(h)) * self.up(h)))))
 
-    def _attention(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def _attention(self, x: Tensor, turns: Tensor) -> Tensor:
         n, length, width = x.shape
-        q, k, v = self.qkv(x).reshape(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = turned(self.norm_q(q), cos, sin), turned(self.norm_k(k), cos, sin)
-        a = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
-        out: Tensor = self.dropout(self.out(a.transpose(1, 2).reshape(n, length, width)))
+        per_head = (self.heads, width // self.heads)
+        qk = normed_and_turned(wide(self.qk(x)).reshape(n, length, 2, *per_head), self.qk_scale, turns)
+        value = self.value(x).reshape(n, length, *per_head)
+        q, k = qk.to(value.dtype).unbind(2)
+        a = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2))
+        out: Tensor = self.dropout(self.out(a.transpose(1, 2).flatten(2)))
         return out
 
 
@@ -148,7 +134,6 @@ class DiT(nn.Module):
         self.embed = LevelAndLabel(width, width, classes, jumps=jumps)
         self.stem = nn.Linear(spec.channels * pixels, width)
         self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.depth))
-        self.norm = RMSNorm()
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.head = zeroed(nn.Linear(width, channels * pixels))
 
@@ -160,14 +145,14 @@ class DiT(nn.Module):
         patches = F.pixel_unshuffle(x, self.patch)
         rows, columns = patches.shape[2:]
         embedding = self.embed(noise, label, to)
-        cos, sin = rotary(rows, columns, self.head_dim, x.device)
-        h = self.stem(patches.flatten(2).transpose(1, 2))
+        turns = rotary(rows, columns, self.head_dim, x.device)[:, None, None]
+        h = wide(self.stem(patches.flatten(2).transpose(1, 2)))
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
-                h = checkpoint(block, h, embedding, cos, sin, use_reentrant=False)
+                h = checkpoint(block, h, embedding, turns, use_reentrant=False)
             else:
-                h = block(h, embedding, cos, sin)
-        scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)
-        h = self.head(torch.addcmul(shift, self.norm(h), scale + 1))
+                h = block(h, embedding, turns)
+        scale, shift = wide(self.modulation(embedding))[:, None].chunk(2, dim=-1)
+        h = self.head(modulated(h, scale, shift))
         h = F.pixel_shuffle(h.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
         return h[:, :, :height, :width]
