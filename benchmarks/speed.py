@@ -26,6 +26,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+import peers
 import products
 from limner import open_dataset, random
 from limner.contracts import Condition, Level, SampleConfig
@@ -86,12 +87,13 @@ def peer(args: Args) -> tuple[nn.Module, float]:
     """The library's network with FLOPs nearest to limner's, and its FLOPs."""
     dataset = open_dataset(args.data, progress=False)
     target = counted(lambda: our_model(args, dataset).net(*inputs(dataset, 1)))
-    p = unshuffle_of(args, dataset)
-    channels, side = dataset.spec.channels * p * p, dataset.spec.size[0] // p
-    make = _unet(channels, side) if args.net == "unet" else _dit(args, dataset)
+    if args.net == "unet":
+        kind = peers.Kind(dataset.spec.channels, dataset.spec.size[0], len(dataset.labels))
+        return Peer(peers.tuned_net(target, kind=kind), "class_labels"), peers.sized(target, peers.Tuning(), kind)[1]
+    make = _dit(args, dataset)
     best: tuple[float, int, float] | None = None
     for width in range(8, 1025, 4):
-        flops = _flops_of_shape(make, width, (channels, side, side))
+        flops = _flops_of_shape(make, width, dataset.spec.shape)
         if flops is None:
             continue
         off = abs(flops / target - 1)
@@ -127,26 +129,6 @@ class Peer(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         out: Tensor = self.net(x, timestep=t, **{self.label: label}).sample
         return out
-
-
-def _unet(channels: int, side: int) -> Callable[[int], nn.Module]:
-    from diffusers.models.unets.unet_2d import UNet2DModel
-
-    def make(width: int) -> nn.Module:
-        net = UNet2DModel(
-            sample_size=side,
-            in_channels=channels,
-            out_channels=channels,
-            layers_per_block=1,
-            block_out_channels=(width, 2 * width),
-            down_block_types=("DownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "UpBlock2D"),
-            norm_num_groups=4,
-            num_class_embeds=11,
-        ).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
-        return Peer(net, "class_labels")
-
-    return make
 
 
 def _dit(args: Args, dataset: Dataset) -> Callable[[int], nn.Module]:

@@ -231,7 +231,8 @@ class SampleConfig:
             Kynkäänniemi et al. 2024) ...
         guidance_to: ... and at most this much.
         churn: EDM's stochasticity S_churn, for ``heun``.
-        eta: the share of DDPM's noise that ``ddim`` adds: 0 is deterministic, 1 ancestral.
+        eta: how much fresh noise ``ddim`` and ``jump`` add: 0 is deterministic; 1 is DDPM's ancestral step, or jumps
+            to a picture each time.
         variance: which bound ``ddpm`` takes for its variance, "small" or "large", unless the model has learned it.
         discretization: a name of :data:`limner.sampling.DISCRETIZATIONS`.
         shift: time shift of the flow discretization; above 1 spends more steps at high noise.

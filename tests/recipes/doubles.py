@@ -16,7 +16,6 @@ from limner.contracts import Condition
 from limner.data import Dataset, gather, open_dataset, order
 from limner.distributed import World, join
 from limner.objectives import Batch
-from limner.recipes import RECIPES
 from limner.tensors import save_tensors
 from limner.training.checkpoint import load_checkpoint
 from limner.training.trainer import Trainer
@@ -82,11 +81,12 @@ def weights(run: Trainer) -> dict[str, Tensor]:
     return {**run.objective.state_dict(), **{f"ema {n}": v for n, v in run.state.ema.modules.state_dict().items()}}
 
 
-def main(bars: str, folder: Path) -> None:
-    """As one of several processes: from each state in ``folder/RECIPE/START`` one iteration, and on to the end."""
+def main(bars: str, folder: Path, starts: list[str], ends: list[str]) -> None:
+    """As one of several processes: from each state in ``folder/RECIPE/START`` one iteration, and on to the end of
+    some."""
     world = join()
     dataset = open_dataset(bars, cache=folder / "cache", progress=False)
-    for name in sorted(RECIPES):
+    for name in starts:
         for start in STARTS:
             run = trainer(name, dataset, world)
             run.progress = load_checkpoint(folder / name / str(start), run.state)
@@ -94,16 +94,20 @@ def main(bars: str, folder: Path) -> None:
             told = iterate(run)
             if world.first:
                 save_tensors(folder / name / f"together-{start}.safetensors", told)
-            if start == 0:
-                while not run.done:
-                    run.iterate()
-                everywhere = torch.cat([value.double().flatten() for value in weights(run).values()])
-                mine = everywhere.clone()
-                assert torch.equal(world.add_up(everywhere), mine * world.size), "the processes differ"
-                if world.first:
-                    save_tensors(folder / name / "together-end.safetensors", weights(run))
+            if start == 0 and name in ends:
+                to_the_end(run, world, folder / name / "together-end.safetensors")
     world.leave()
 
 
+def to_the_end(run: Trainer, world: World, path: Path) -> None:
+    while not run.done:
+        run.iterate()
+    everywhere = torch.cat([value.double().flatten() for value in weights(run).values()])
+    mine = everywhere.clone()
+    assert torch.equal(world.add_up(everywhere), mine * world.size), "the processes differ"
+    if world.first:
+        save_tensors(path, weights(run))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3].split(","), sys.argv[4].split(","))

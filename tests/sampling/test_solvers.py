@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from limner import random
-from limner.contracts import Condition, Level, Prediction, SampleConfig
+from limner.contracts import Condition, FlowMap, Level, Prediction, SampleConfig
 from limner.sampling import (
     DDIM,
     DDPM,
@@ -25,10 +25,11 @@ from limner.sampling import (
     Euler,
     FlowTimes,
     Heun,
+    Jump,
     UniPC,
 )
 from limner.sampling.discretization import Discretization
-from limner.sampling.solver import Solver
+from limner.sampling.solver import Denoise, Solver
 
 ALL: list[Solver] = [
     Euler(),
@@ -58,7 +59,26 @@ def flowed(start: Tensor) -> Tensor:
     return MEAN + STD * start
 
 
-def run(solver: Solver, times: Discretization, steps: int, n: int = 64, dtype: torch.dtype = torch.float64) -> Tensor:
+class Map(FlowMap):
+    """The flow itself: x keeps its quantile from level to level."""
+
+    def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
+        return denoise(x, at, cond)
+
+    def jump(self, x: Tensor, at: Level, to: Level, cond: Condition) -> Tensor:
+        (alpha, sigma), (alpha_to, sigma_to) = at.like(x), to.like(x)
+        std, std_to = (((a * STD) ** 2 + s**2).sqrt() for a, s in ((alpha, sigma), (alpha_to, sigma_to)))
+        return alpha_to * MEAN + (x - alpha * MEAN) / std * std_to
+
+
+def run(
+    solver: Solver,
+    times: Discretization,
+    steps: int,
+    n: int = 64,
+    dtype: torch.dtype = torch.float64,
+    denoise: Denoise = denoise,
+) -> Tensor:
     levels = times.levels(steps)
     alpha, sigma = levels.alpha.to(dtype), levels.sigma.to(dtype)
     samples = torch.arange(n)
@@ -149,6 +169,34 @@ def test_noise_keeps_the_distribution(solver: Solver, times: Discretization) -> 
     assert float(drawn.std()) == pytest.approx(STD, abs=0.02)
     again = run(solver, times, 200, n=3)
     torch.testing.assert_close(drawn[:3], again)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_jumps_need_no_small_steps(eta: float, steps: int) -> None:
+    drawn = run(Jump(eta), FlowTimes(shift=1.5), steps, n=2000, denoise=Map())
+    assert float(drawn.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert float(drawn.std()) == pytest.approx(STD, abs=0.02)
+    start = random.normal(3, torch.arange(2000), "init", shape=SHAPE).double()
+    kept = torch.allclose(drawn, flowed(start))
+    assert kept == (eta == 0 or steps == 1), "fresh noise makes other pictures, and only fresh noise"
+
+
+def test_a_jump_lands_on_the_line_of_the_path() -> None:
+    """Also where the path is scaled, as EDM's is, whose alpha is 1 everywhere."""
+    seen: list[Level] = []
+
+    class Noted(Map):
+        def jump(self, x: Tensor, at: Level, to: Level, cond: Condition) -> Tensor:
+            seen.append(to)
+            return super().jump(x, at, to, cond)
+
+    x = random.normal(1, torch.arange(3), "init", shape=SHAPE)
+    at, to = Level(torch.ones(3), torch.full((3,), 4.0)), Level(torch.ones(3), torch.tensor([0.0, 1.0, 2.0]))
+    landed = Jump(0.6).step(Noted(), x, at, to, Condition(), (), lambda _: torch.zeros_like(x))[0]
+    torch.testing.assert_close(seen[0].alpha + seen[0].sigma, torch.ones(3))
+    torch.testing.assert_close(seen[0].sigma / seen[0].alpha, 0.8 * to.sigma)
+    torch.testing.assert_close(landed, Map().jump(x, at, Level(torch.ones(3), 0.8 * to.sigma), Condition()))
 
 
 @pytest.mark.parametrize("solver", ALL, ids=str)

@@ -65,7 +65,9 @@ def undisturbed(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return end(out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_a_signal_costs_nothing(
     bars: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], number: signal.Signals
 ) -> None:

@@ -168,7 +168,14 @@ class DDPM:
 
 @dataclass(frozen=True)
 class Jump:
-    """The steps that a flow map itself knows."""
+    """The steps that a flow map itself knows.
+
+    With ``eta`` each jump goes further than its level, and as much fresh noise brings it back: gamma-sampling (Kim et
+    al. 2023, *Consistency trajectory models*, algorithm 3). 1 jumps all the way to a picture every time (Song et al.
+    2023, *Consistency models*, algorithm 1), so that a later jump can put right what an earlier one got wrong.
+    """
+
+    eta: float = 0.0
 
     def evaluations(self, steps: int) -> int:
         return steps
@@ -185,4 +192,10 @@ class Jump:
                 "solver 'jump' is for models that know where a path ends, without guidance; "
                 "train one with: limner train consistency"
             )
-        return denoise.jump(x, at, to, cond), ()
+        if self.eta == 0:
+            return denoise.jump(x, at, to, cond), ()
+        down = to.sigma * math.sqrt(1 - self.eta**2)
+        further = Level(to.alpha / (to.alpha + down), down / (to.alpha + down))  # on the line of rectified flow
+        landed = denoise.jump(x, at, further, cond)
+        fresh = (self.eta * to.sigma).reshape(-1, 1, 1, 1) * noise("jump")
+        return landed * (to.alpha / further.alpha).reshape(-1, 1, 1, 1) + fresh, ()

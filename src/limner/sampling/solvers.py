@@ -23,5 +23,5 @@ SOLVERS: dict[str, Callable[[SampleConfig], Solver]] = {
     "dpmpp_2m": lambda config: DPMSolverPP2M(),
     "dpmpp_2m_sde": lambda config: DPMSolverPP2M(eta=1.0),
     "unipc": lambda config: UniPC(),
-    "jump": lambda config: Jump(),
+    "jump": lambda config: Jump(config.eta),
 }

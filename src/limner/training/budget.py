@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import platform
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-
-from limner.objectives import Objective
 from limner.training.config import Precision, TrainingConfig, WatchConfig
-from limner.training.trainer import Batches, Trainer
 
 #: Share of a budget in minutes after which its images are settled for good, below the half at which the rate begins to
 #: fall; and the most seconds after which they are settled first, so that there are checkpoints from then on.
 _MEASURING, _LONGEST = 0.45, 30.0
 #: A run that has seen this share of its images keeps its length, for the same reason.
 _FIXED = 0.47
-#: Seconds that each precision is tried for.
-_TRIAL = 1.0
 #: Share of a budget that grids and measures on the way may take, and the judgement at the end.
 _WATCHING, _JUDGING = 0.02, 0.06
 #: Kept back: machines slow down when they get warm, and neighbours come and go.
@@ -142,50 +132,3 @@ def _watched(plan: Plan, watch: WatchConfig) -> Plan:
 
 def _whole(images: int, step: int) -> int:
     return max(1, round(images / step)) * step
-
-
-def choose_precision(
-    objective: Objective,
-    config: TrainingConfig,
-    batches: Batches,
-    *,
-    seed: int,
-    clock: Callable[[], float] = time.monotonic,
-) -> Precision:
-    """The precision asked for; for "auto", the faster one, tried on throw-away copies where the device may have
-    bfloat16 at all."""
-    if config.precision != "auto":
-        return "bfloat16" if config.precision == "bfloat16" else "float32"
-    if not has_bfloat16(next(objective.parameters()).device):
-        return "float32"
-    half, full = (_throughput(objective, config, batches, p, seed, clock) for p in ("bfloat16", "float32"))
-    return "bfloat16" if half > 1.1 * full else "float32"
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device may compute in bfloat16 itself. Where it is emulated it takes several times as long, and
-    seconds to find that out."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return True
-
-
-def _throughput(
-    objective: Objective,
-    config: TrainingConfig,
-    batches: Batches,
-    precision: Precision,
-    seed: int,
-    clock: Callable[[], float],
-) -> float:
-    """Images per second of a throw-away copy, without its first iteration."""
-    trainer = Trainer(copy.deepcopy(objective), config, batches, images=None, precision=precision, seed=seed)
-    trainer.iterate()
-    begun, first = clock(), trainer.progress.seen
-    while True:
-        logged = trainer.iterate()
-        float(logged[next(iter(logged))])  # wait for the device
-        if clock() - begun >= _TRIAL:
-            return (trainer.progress.seen - first) / (clock() - begun)

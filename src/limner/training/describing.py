@@ -69,8 +69,41 @@ def card(written: dict[str, Any], run: str, *, conditional: bool) -> str:
     )
 
 
-def peak_memory() -> int:
-    """Bytes that this process held at most."""
+def expectation(written: dict[str, Any], parameters: int, pace: float, memory: int) -> str:
+    """What a run will be, in one line, before it begins.
+
+    Args:
+        written: the content of ``recipe.json``.
+        parameters: of its networks.
+        pace: images per second that it was tried at, of all processes together.
+        memory: bytes that one process held at most.
+    """
+    data, budget = written["data"], written["budget"]
+    height, width = data["size"]
+    images = budget["images"] or budget["minutes"] * 60 * pace
+    length = f"{budget['minutes']:g} minutes" if budget["minutes"] else _duration(images / pace)
+    return (
+        f"{written['recipe']}: {parameters:,} parameters, {data['pictures']:,} pictures of {width}x{height} "
+        f"{data['mode']}; here about {pace:,.0f} images/s and {memory / 2**30:.1f} GiB, so that {length} show "
+        f"{images:,.0f} images, each picture {_times(images / data['pictures'])}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:,.0f} {unit}"
+    return f"about {max(seconds, 1):.0f} seconds"
+
+
+def _times(times: float) -> str:
+    return "at most once" if times <= 1 else f"about {times:,.0f} times"
+
+
+def peak_memory(device: torch.device | None = None) -> int:
+    """Bytes that this process held at most, or that it held of a device with memory of its own."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
     import resource
 
     unit = 1 if platform.system() == "Darwin" else 1024

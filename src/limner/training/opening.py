@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from limner.objectives import Batch
 from limner.training.budget import (
     Pace,
     Plan,
-    choose_precision,
-    has_bfloat16,
     measuring_seconds,
     plan_images,
     plan_minutes,
@@ -29,8 +28,10 @@ from limner.training.budget import (
 )
 from limner.training.clock import Measuring
 from limner.training.config import Budget, Precision
+from limner.training.describing import expectation
 from limner.training.job import Lesson, Recipe
 from limner.training.trainer import Batches, Trainer
+from limner.training.trial import Trial, has_bfloat16, tried
 from limner.training.watching import judgeable
 
 VERSION = 2
@@ -85,7 +86,7 @@ def prepare(run: Opened) -> tuple[Trainer, Plan | None]:
         raise UserError("pictures of several sizes (--data.buckets) are for one process: start it without torchrun")
     recipe, lesson, batches = run.recipe, run.lesson, _batches(run)
     plan = plan_of(run) if run.written["plan"] is not None else None
-    precision = plan.precision if plan else _precision(run, batches)
+    precision = plan.precision if plan else _tried(run, batches).precision
     trainer = Trainer(
         lesson.objective,
         recipe.training,
@@ -102,14 +103,25 @@ def prepare(run: Opened) -> tuple[Trainer, Plan | None]:
     return trainer, plan
 
 
-def _precision(run: Opened, batches: Batches) -> Precision:
-    """Tried by the first process, on as many pictures as its share of a batch has."""
+def _tried(run: Opened, batches: Batches) -> Trial:
+    """By the first process, on as many pictures as its share of a batch has; what is to be expected is then said."""
     training, world = run.recipe.training, run.world
-    if training.shard != "none" and training.precision == "auto":  # too large for throw-away copies
-        return "bfloat16" if has_bfloat16(world.device) else "float32"
+    if training.shard != "none":  # too large for throw-away copies
+        automatic: Precision = "bfloat16" if has_bfloat16(world.device) else "float32"
+        return Trial(automatic if training.precision == "auto" else training.precision)
     share = max(1, training.batch // world.size)
     alone = replace(training, batch=share, accumulate=min(training.accumulate, share))
-    return world.lead(lambda: choose_precision(run.lesson.objective, alone, batches, seed=run.recipe.seed))
+    objective = run.lesson.objective
+
+    def work() -> dict[str, Any]:
+        return asdict(tried(objective, alone, batches, seed=run.recipe.seed))
+
+    trial = Trial(**world.lead(work))
+    if run.show:
+        parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+        pace = trial.images_per_second * world.size
+        print(expectation(run.written, parameters, pace, trial.memory), file=sys.stderr)
+    return trial
 
 
 def measuring_of(run: Opened, trainer: Trainer, plan: Plan | None) -> Measuring | None:
