@@ -16,7 +16,7 @@ from limner.contracts import Condition
 from limner.data import Dataset, gather, open_dataset, order
 from limner.distributed import ALONE, World, join
 from limner.models import UNetConfig
-from limner.objectives import AdamWConfig, Batch, MuonConfig, muon
+from limner.objectives import Batch, MuonConfig, muon
 from limner.recipes import recipe
 from limner.sampling import sample
 from limner.shards import gathered, is_sharded, local, on_first
@@ -27,7 +27,8 @@ from limner.training.recovery import Recovery
 from limner.training.schedules import Constant
 from limner.training.trainer import Trainer
 
-OPTIMIZERS = {"muon": MuonConfig(weight_decay=0.1), "adamw": AdamWConfig(weight_decay=0.1)}
+#: Its matrices go to Muon and the rest to AdamW.
+OPTIMIZER = MuonConfig(weight_decay=0.1)
 FIRST, ALL = 4, 8
 
 
@@ -36,7 +37,6 @@ def nowhere(samples: Tensor) -> Tensor:
 
 
 def trainer(
-    optimizer: str,
     dataset: Dataset,
     world: World,
     shard: str = "full",
@@ -48,7 +48,7 @@ def trainer(
     settings = replace(
         settings,
         net=UNetConfig(width=17, multipliers=(1, 2), attention=(1,)),
-        optimizer=OPTIMIZERS[optimizer],
+        optimizer=OPTIMIZER,
         training=TrainingConfig(
             batch=7,
             accumulate=3,
@@ -82,8 +82,8 @@ def faulty(dataset: Dataset, world: World, folder: Path, shard: str) -> None:
         passes.extend(samples[samples == 7 * 3 + 6].tolist())
         return (samples // 7 >= 3) & (samples // 7 < 5) & (samples % 7 == 6) & (len(passes) == 1)
 
-    run = trainer("muon", dataset, world, shard, faults)
-    recovery = Recovery(run, run.config.recovery, folder, lambda: trainer("muon", dataset, ALONE).objective)
+    run = trainer(dataset, world, shard, faults)
+    recovery = Recovery(run, run.config.recovery, folder, lambda: trainer(dataset, ALONE).objective)
     while not run.done:
         run.iterate()
         recovery.look()
@@ -104,28 +104,26 @@ def main(bars: str, folder: Path) -> None:
     world = join()
     muon._PORTION = 5000  # several messages a step
     dataset = open_dataset(bars, cache=folder / "cache", progress=False)
-    for optimizer in OPTIMIZERS:
-        here = folder / optimizer
-        run = trainer(optimizer, dataset, world)
-        parameters = [*run.objective.parameters(), *run.state.ema.modules.parameters()]
-        assert all(is_sharded(p) for p in parameters)
-        held = sum(local(p).numel() for p in parameters) / sum(p.numel() for p in parameters)
-        assert held < 0.6, held
-        logs = []
-        while not run.done:
-            logged = run.iterate()
-            logs.append(torch.stack([logged["loss"], logged["gradient_norm"]]))
-            if run.progress.iteration == FIRST:
-                save_checkpoint(here / "together", run.state, run.progress, 1, world)
-        assert [verdict for _, verdict in run.verdicts.told(ALL)] == [0] * ALL
-        state = on_first(run.objective.state_dict(), world)
-        averages = on_first(run.state.ema.modules.state_dict(), world)
-        if world.first:
-            save_tensors(here / "end.safetensors", {**state, **{f"ema.{n}": v for n, v in averages.items()}})
-            save_tensors(here / "logs.safetensors", {"logs": torch.stack(logs)})
-        again = trainer(optimizer, dataset, world)
-        again.progress = load_checkpoint(here / "alone", again.state)
-        save_checkpoint(here / "alone-saved-together", again.state, again.progress, 1, world)
+    run = trainer(dataset, world)
+    parameters = [*run.objective.parameters(), *run.state.ema.modules.parameters()]
+    assert all(is_sharded(p) for p in parameters)
+    held = sum(local(p).numel() for p in parameters) / sum(p.numel() for p in parameters)
+    assert held < 0.6, held
+    logs = []
+    while not run.done:
+        logged = run.iterate()
+        logs.append(torch.stack([logged["loss"], logged["gradient_norm"]]))
+        if run.progress.iteration == FIRST:
+            save_checkpoint(folder / "together", run.state, run.progress, 1, world)
+    assert [verdict for _, verdict in run.verdicts.told(ALL)] == [0] * ALL
+    state = on_first(run.objective.state_dict(), world)
+    averages = on_first(run.state.ema.modules.state_dict(), world)
+    if world.first:
+        save_tensors(folder / "end.safetensors", {**state, **{f"ema.{n}": v for n, v in averages.items()}})
+        save_tensors(folder / "logs.safetensors", {"logs": torch.stack(logs)})
+    again = trainer(dataset, world)
+    again.progress = load_checkpoint(folder / "alone", again.state)
+    save_checkpoint(folder / "alone-saved-together", again.state, again.progress, 1, world)
     for shard in ("none", "full"):
         faulty(dataset, world, folder / f"faults-{shard}", shard)
     del run, again

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parts import ALL, FIRST, OPTIMIZERS, trainer
+from parts import ALL, FIRST, trainer
 
 import limner
 from limner.config import from_json
@@ -29,11 +29,10 @@ def folder(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process does with whole networks, and two with networks that are cut up."""
     out = tmp_path_factory.mktemp("parts")
     dataset = open_dataset(str(bars), cache=out / "cache", progress=False)
-    for optimizer in OPTIMIZERS:
-        one = trainer(optimizer, dataset, ALONE)
-        for _ in range(FIRST):
-            one.iterate()
-        save_checkpoint(out / optimizer / "alone", one.state, one.progress, 1)
+    one = trainer(dataset, ALONE)
+    for _ in range(FIRST):
+        one.iterate()
+    save_checkpoint(out / "alone", one.state, one.progress, 1)
     run(TESTS / "training" / "parts.py", bars, out, seconds=300)
     return out
 
@@ -43,32 +42,28 @@ def dataset(bars: Path, folder: Path) -> Dataset:
     return open_dataset(str(bars), cache=folder / "cache", progress=False)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_steps_are_those_of_whole_networks(folder: Path, dataset: Dataset, optimizer: str) -> None:
-    one = trainer(optimizer, dataset, ALONE)
+def test_steps_are_those_of_whole_networks(folder: Path, dataset: Dataset) -> None:
+    one = trainer(dataset, ALONE)
     logs = []
     while not one.done:
         logged = one.iterate()
         logs.append(torch.stack([logged["loss"], logged["gradient_norm"]]))
-    together = load_tensors(folder / optimizer / "logs.safetensors")[0]["logs"]
+    together = load_tensors(folder / "logs.safetensors")[0]["logs"]
     torch.testing.assert_close(together, torch.stack(logs), rtol=1e-7, atol=0)
-    end = load_tensors(folder / optimizer / "end.safetensors")[0]
+    end = load_tensors(folder / "end.safetensors")[0]
     whole = {**one.objective.state_dict(), **{f"ema.{n}": v for n, v in one.state.ema.modules.state_dict().items()}}
     assert end.keys() == whole.keys()
     for name, value in whole.items():
         torch.testing.assert_close(end[name], value, rtol=0, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_saved_by_two_it_goes_on_alone(folder: Path, dataset: Dataset, optimizer: str) -> None:
+def test_saved_by_two_it_goes_on_alone(folder: Path, dataset: Dataset) -> None:
     """To the bit what was saved, and then to where the two went."""
-    one = trainer(optimizer, dataset, ALONE)
-    one.progress = load_checkpoint(folder / optimizer / "together", one.state)
+    one = trainer(dataset, ALONE)
+    one.progress = load_checkpoint(folder / "together", one.state)
     assert one.progress.iteration == FIRST
-    save_checkpoint(folder / optimizer / "together-saved-alone", one.state, one.progress, 1)
-    saved, again = (
-        load_tensors(checkpoints(folder / optimizer / name)[-1])[0] for name in ("together", "together-saved-alone")
-    )
+    save_checkpoint(folder / "together-saved-alone", one.state, one.progress, 1)
+    saved, again = (load_tensors(checkpoints(folder / name)[-1])[0] for name in ("together", "together-saved-alone"))
     assert saved.keys() == again.keys()
     assert {name.split(".")[0] for name in saved} == {"objective", "ema", "profile0", "optimizer"}
     for name, value in saved.items():
@@ -76,16 +71,13 @@ def test_saved_by_two_it_goes_on_alone(folder: Path, dataset: Dataset, optimizer
     while not one.done:
         one.iterate()
     assert one.progress.iteration == ALL
-    end = load_tensors(folder / optimizer / "end.safetensors")[0]
+    end = load_tensors(folder / "end.safetensors")[0]
     for name, value in one.objective.state_dict().items():
         torch.testing.assert_close(end[name], value, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_saved_alone_it_goes_on_in_parts(folder: Path, optimizer: str) -> None:
-    saved, again = (
-        load_tensors(checkpoints(folder / optimizer / name)[-1])[0] for name in ("alone", "alone-saved-together")
-    )
+def test_saved_alone_it_goes_on_in_parts(folder: Path) -> None:
+    saved, again = (load_tensors(checkpoints(folder / name)[-1])[0] for name in ("alone", "alone-saved-together"))
     assert saved.keys() == again.keys()
     for name, value in saved.items():
         assert torch.equal(value, again[name]), name
@@ -101,6 +93,7 @@ def test_what_one_process_meets_takes_all_back(folder: Path, shard: str) -> None
     assert all(bool(value.isfinite().all()) for value in tensors.values())
 
 
+@pytest.mark.slow
 def test_a_whole_run_in_parts(bars: Path, tmp_path: Path) -> None:
     """Grids, checkpoints, a roll-back's anchors, the snapshot, the report; then a resume by one process."""
     out = tmp_path / "run"

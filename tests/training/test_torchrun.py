@@ -135,6 +135,7 @@ def test_a_run_of_one_goes_on_with_two(alone: Path, tmp_path: Path) -> None:
     close(end(alone), end(out))
 
 
+@pytest.mark.slow
 def test_a_budget_in_minutes_is_planned_by_one(bars: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     ended = together("train", "flow", "--data", bars, *SETTINGS, "--minutes", 0.1, "--out", out).end()
