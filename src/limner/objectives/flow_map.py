@@ -28,7 +28,7 @@ class FlowMapConfig:
     Attributes:
         steps: the numbers of jumps that sampling may take; each as often.
         fineness: small steps of a whole path.
-        shift: of the times, as the flow discretization's; sampling must take the same.
+        shift: of the times, as the flow discretization's; sampling without fresh noise (eta 0) must take the same.
         anchor: share of samples that are taught as a denoiser's, without a jump.
         label_dropout: share of samples whose label is hidden.
 

@@ -17,7 +17,7 @@ UNETS: dict[Size, UNetConfig] = {
 }
 
 DITS: dict[Size, DiTConfig] = {
-    "tiny": DiTConfig(width=128, depth=2, heads=4),
+    "tiny": DiTConfig(width=96, depth=4, heads=3),
     "small": DiTConfig(width=192, depth=6, heads=3),
     "base": DiTConfig(width=384, depth=12, heads=6),
     "large": DiTConfig(width=768, depth=12, heads=12, dropout=0.1),
