@@ -25,14 +25,13 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from limner import random
 from limner.contracts import Condition, DataStats, ImageSpec, Level, Model
-from limner.data import gather, open_dataset, order
+from limner.data import open_dataset
 from limner.distributed import World, join
-from limner.objectives import Batch
 from limner.recipes import SIZES, Size, recipe
 from limner.shards import is_sharded, local
 from limner.training.costs import counted
+from limner.training.opening import batches_of, lesson_of
 from limner.training.trainer import Trainer
 
 #: One NVIDIA H100 SXM: dense bfloat16 peak, the share of it that is assumed, NVLink within a node of eight, and the
@@ -174,15 +173,8 @@ def trainer(args: Args, world: World) -> Trainer:
     settings = recipe(args.recipe, args.size)
     settings = replace(settings, training=replace(settings.training, shard=args.side))  # type: ignore[arg-type]
     dataset = open_dataset(args.data, progress=False)
-    with random.scoped(0, "init"):
-        lesson = settings.lesson(dataset.spec, dataset.labels, dataset.stats)
-
-    def batches(first: int, count: int) -> Batch:
-        samples = torch.arange(first, first + count)
-        which = order(0, first, count, len(dataset))
-        images, label = gather(dataset, which, augment=settings.augment, seed=0, samples=samples)
-        return Batch(images, Condition(label), samples)
-
+    lesson = lesson_of(settings, dataset, world)
+    batches = batches_of(settings, dataset, world, labelled=True)
     return Trainer(lesson.objective, settings.training, batches, images=10**9, precision="float32", seed=0, world=world)
 
 

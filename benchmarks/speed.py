@@ -28,13 +28,15 @@ from torch import Tensor, nn
 
 import peers
 import products
-from limner import open_dataset, random
+from limner import open_dataset
 from limner.contracts import Condition, Level, SampleConfig
 from limner.data import Dataset
+from limner.distributed import ALONE
 from limner.recipes import Size, recipe
 from limner.sampling import sample
 from limner.training.costs import counted
-from training_speed import Training, Turns, ours, plain, profile, take_turns
+from limner.training.opening import lesson_of
+from training_speed import Training, Turns, ours, plain, work
 
 NETS = {"unet": "flow", "dit": "dit"}
 #: Of one picture.
@@ -67,8 +69,7 @@ class Args:
 
 
 def our_model(args: Args, dataset: Dataset) -> Any:
-    with random.scoped(0, "init"):
-        return recipe(NETS[args.net], args.size).lesson(dataset.spec, dataset.labels, dataset.stats).model
+    return lesson_of(recipe(NETS[args.net], args.size), dataset, ALONE).model
 
 
 def inputs(dataset: Dataset, n: int) -> tuple[Tensor, Level, Condition]:
@@ -242,11 +243,7 @@ def main(args: Args) -> None:
     if args.side or args.profile:
         with tempfile.TemporaryDirectory() as folder:
             go = side(replace(args, side=args.side or "train"), dataset, Path(folder))
-            if args.profile:
-                go(3)
-                profile(go)
-            else:
-                take_turns(go)
+            work(go, profiled=args.profile)
         return
     options = ("--net", args.net, "--data", args.data, "--size", args.size)
     sides = {name: Turns(__file__, "--side", name, *options) for name in SIDES}

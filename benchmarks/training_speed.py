@@ -31,13 +31,13 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from limner import random
 from limner.allocator import keep_freed_memory
 from limner.contracts import Condition, Level
 from limner.data import NO_AUGMENT, Dataset, gather, open_dataset, order
-from limner.objectives import Batch
+from limner.distributed import ALONE
 from limner.recipes import Size, recipe
 from limner.training.costs import counted
+from limner.training.opening import batches_of, lesson_of
 from limner.training.tracking import Bar, Tracker
 from limner.training.trainer import Trainer
 from limner.training.watching import Watcher
@@ -74,16 +74,8 @@ def ours(dataset: Dataset, size: Size, folder: Path, name: str = "flow") -> Trai
     """The Trainer with all that a run does beside."""
     keep_freed_memory()  # as every run does
     settings = recipe(name, size)
-    with random.scoped(0, "init"):
-        lesson = settings.lesson(dataset.spec, dataset.labels, dataset.stats)
-
-    def batches(first: int, count: int) -> Batch:
-        samples = torch.arange(first, first + count)
-        images, label = gather(
-            dataset, order(0, first, count, len(dataset)), augment=settings.augment, seed=0, samples=samples
-        )
-        return Batch(images, Condition(label), samples)
-
+    lesson = lesson_of(settings, dataset, ALONE)
+    batches = batches_of(settings, dataset, ALONE, labelled=True)
     trainer = Trainer(lesson.objective, settings.training, batches, images=2_000_000, precision="float32", seed=0)
     watcher = Watcher(folder, dataset, settings.watch.pictures, "wavelets", 0, None)
     tracker = Tracker(folder, 0)
@@ -170,8 +162,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 def our_module(dataset: Dataset, size: Size) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], nn.Module]:
     """The network of the defaults, as a function of (x, t, label)."""
-    with random.scoped(0, "init"):
-        net = recipe("flow", size).lesson(dataset.spec, dataset.labels, dataset.stats).model.net
+    net = lesson_of(recipe("flow", size), dataset, ALONE).model.net
 
     def velocity(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         prediction = net(x, Level(1 - t, t), Condition(label))
@@ -247,11 +238,7 @@ def main(args: Args) -> None:
     if args.side or args.profile:
         with tempfile.TemporaryDirectory() as folder:
             go = training(args.side or "trainer", dataset, args.size, Path(folder))
-            if args.profile:
-                go(3)
-                profile(go)
-            else:
-                take_turns(go)
+            work(go, profiled=args.profile)
         return
     sides = {side: Turns(__file__, "--side", side, "--data", args.data, "--size", args.size) for side in SIDES}
     for one in sides.values():
@@ -269,6 +256,15 @@ def main(args: Args) -> None:
         ratio = statistics.median(turn["trainer"]["rate"] / turn[side]["rate"] for turn in told)
         rate, peak = statistics.median(turn[side]["rate"] for turn in told), max(turn[side]["peak"] for turn in told)
         print(f"| {name} | {flops[side] / 1e6:.1f} | {rate:.0f} | {ratio:.2f} | {peak:.0f} |")
+
+
+def work(go: Training, *, profiled: bool) -> None:
+    """What a process does with its side."""
+    if profiled:
+        go(3)
+        profile(go)
+    else:
+        take_turns(go)
 
 
 def profile(go: Training) -> None:

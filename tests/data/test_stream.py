@@ -20,6 +20,7 @@ from limner.errors import UserError
 from limner.recipes import recipe, resume, train
 from limner.tensors import load_tensors
 from limner.training.checkpoint import checkpoints
+from limner.training.describing import described
 
 COUNTS = (70, 3, 0, 41, 130)
 
@@ -148,6 +149,7 @@ def test_broken_pictures_are_listed_and_their_places_filled(make_tar, encoded, t
     assert len(again.report.skipped) == 3
     assert all("text, not a picture" in why for _, why in again.report.skipped)
     assert again.report.used == 57
+    assert described(again)["pictures"] == 57, "what a run says of the set is about all of it"
     assert again.fingerprint == data.fingerprint
     assert seen(again, 3, 7, 30) == epoch[7:37]
     again.close()

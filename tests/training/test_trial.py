@@ -49,15 +49,17 @@ def test_bfloat16_has_to_pay(half: float, full: float, precision: Precision) -> 
 @pytest.mark.parametrize(
     ("budget", "told"),
     [
-        ({"minutes": 5.0, "images": None}, "5 minutes show 30,000 images, each picture about 30 times"),
+        ({"minutes": 5.0, "images": None}, "5 minutes show 29,000 images, each picture about 29 times"),
         ({"minutes": None, "images": 72_000}, "about 12 minutes show 72,000 images, each picture about 72 times"),
+        ({"minutes": 0.1, "images": None}, "0.1 minutes show 0 images, each picture at most once"),
+        ({"minutes": None, "images": 100}, "about a second show 100 images, each picture at most once"),
         ({"minutes": None, "images": 1_000}, "about 10 seconds show 1,000 images, each picture at most once"),
         ({"minutes": None, "images": 10**6}, "about 3 hours show 1,000,000 images, each picture about 1,000 times"),
     ],
 )
 def test_what_is_to_be_expected(budget: dict[str, Any], told: str) -> None:
     data = {"pictures": 1_000, "size": [24, 32], "mode": "RGB"}
-    said = expectation({"recipe": "flow", "data": data, "budget": budget}, 481_233, 100.0, 3 * 2**29)
+    said = expectation({"recipe": "flow", "data": data, "budget": budget}, 481_233, 100.0, 3 * 2**29, 10.0)
     assert said == (
         "flow: 481,233 parameters, 1,000 pictures of 32x24 RGB; here about 100 images/s and 1.5 GiB, so that " + told
     )

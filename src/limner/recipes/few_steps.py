@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from limner.contracts import DataStats, ImageSpec, SampleConfig
-from limner.data import Augment
+from limner.contracts import DataStats, ImageSpec
 from limner.errors import UserError
 from limner.models import NetConfig, Preconditioned, PreconditionedFlowMap
-from limner.objectives import FlowMapConfig, FlowMapping, OptimizerConfig
+from limner.objectives import FlowMapConfig, FlowMapping
+from limner.recipes.common import Settings
 from limner.sampling import Guided, evaluations
-from limner.training.config import TrainingConfig, WatchConfig
 from limner.training.job import Lesson
 from limner.training.snapshot import DenoiserConfig, read_snapshot
 
 
 @dataclass(frozen=True)
-class FlowMapRecipe:
+class FlowMapRecipe(Settings):
     """A flow map on pixels.
 
     Attributes:
-        recipe: its name.
         net: shape of the network; a teacher's is taken where there is one.
         objective: what the network is taught.
-        optimizer: how its weights move.
         teacher: a run or a snapshot folder of a denoiser that was trained on these pictures, whose guided paths are
             learned from its weights on; "" learns from the pictures alone.
-        training: batch, schedule, average, checkpoints.
-        sampling: how samples are drawn from the snapshot by default.
-        watch: what is drawn and measured on the way.
-        augment: how training pictures are varied.
-        conditional: steer by the data's classes, where it has any.
-        seed: of the initial weights, the data's order and all noise.
     """
 
-    recipe: Annotated[str, tyro.conf.Suppress]
     net: NetConfig
     objective: FlowMapConfig
-    optimizer: OptimizerConfig
     teacher: str = ""
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    sampling: SampleConfig = field(default_factory=SampleConfig)
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    augment: Augment = field(default_factory=Augment)
-    conditional: bool = True
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.teacher:  # a run may be resumed from another folder

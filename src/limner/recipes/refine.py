@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated
+from dataclasses import dataclass, replace
 
-import tyro
-
-from limner.contracts import DataStats, ImageSpec, SampleConfig
-from limner.data import Augment
+from limner.contracts import DataStats, ImageSpec
 from limner.models import NetConfig, Preconditioned
-from limner.objectives import Denoising, DenoisingConfig, Discrete, HybridDenoising, OptimizerConfig
+from limner.objectives import Denoising, DenoisingConfig, Discrete, HybridDenoising
+from limner.recipes.common import Settings
 from limner.sampling import evaluations
-from limner.training.config import TrainingConfig, WatchConfig
 from limner.training.job import Lesson
 from limner.training.snapshot import DenoiserConfig
 
 
 @dataclass(frozen=True)
-class RefineRecipe:
+class RefineRecipe(Settings):
     """A denoiser on pixels.
 
     Attributes:
-        recipe: its name.
         net: shape of the network.
         objective: what the network is taught.
-        optimizer: how its weights move.
-        training: batch, schedule, average, checkpoints.
-        sampling: how samples are drawn from the snapshot by default.
-        watch: what is drawn and measured on the way.
-        augment: how training pictures are varied.
-        conditional: steer by the data's classes, where it has any.
-        seed: of the initial weights, the data's order and all noise.
     """
 
-    recipe: Annotated[str, tyro.conf.Suppress]
     net: NetConfig
     objective: DenoisingConfig
-    optimizer: OptimizerConfig
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    sampling: SampleConfig = field(default_factory=SampleConfig)
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    augment: Augment = field(default_factory=Augment)
-    conditional: bool = True
-    seed: int = 0
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         guidable = bool(labels) and self.objective.label_dropout > 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limner.contracts import Condition, Level
-from limner.sampling.solver import Denoise, Memory, Noise
+from limner.sampling.solver import Denoise, Memory, Noise, Solver
 
 
 def _shrinkage(at: Level, to: Level) -> Tensor:
@@ -31,7 +31,7 @@ def _slope(x0: Tensor, before: Tensor, h: Tensor, h_last: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DPMSolverPP2M:
+class DPMSolverPP2M(Solver):
     """DPM-Solver++ (2M) (Lu et al. 2022, *DPM-Solver++*, algorithm 2), and SDE-DPM-Solver++ (2M) (section 5).
 
     Attributes:
@@ -41,9 +41,6 @@ class DPMSolverPP2M:
     """
 
     eta: float = 0.0
-
-    def evaluations(self, steps: int) -> int:
-        return steps
 
     def init(self, x: Tensor) -> Memory:
         return torch.zeros_like(x), x.new_full((len(x),), torch.inf)
@@ -65,7 +62,7 @@ class DPMSolverPP2M:
 
 
 @dataclass(frozen=True)
-class UniPC:
+class UniPC(Solver):
     """UniPC-2 with B(h) = exp(h) - 1, on x0 (Zhao et al. 2023, *UniPC*, algorithms 5 and 6).
 
     A step first corrects the point it starts from, by what the denoiser says there, and then predicts the next one;
@@ -73,9 +70,6 @@ class UniPC:
 
     Its memory: the last step's start, corrected; the last two x0; sigma there; h of the last two steps; steps taken.
     """
-
-    def evaluations(self, steps: int) -> int:
-        return steps
 
     def init(self, x: Tensor) -> Memory:
         none = x.new_zeros(len(x))

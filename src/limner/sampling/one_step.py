@@ -12,23 +12,17 @@ from torch import Tensor
 from limner.contracts import Condition, FlowMap, Level
 from limner.errors import UserError
 from limner.noise_schedules import posterior
-from limner.sampling.solver import Denoise, Memory, Noise
+from limner.sampling.solver import Denoise, Memory, Noise, Solver
 
 
 @dataclass(frozen=True)
-class DDIM:
+class DDIM(Solver):
     """Denoising diffusion implicit models (Song et al. 2020, equation 12), on any path of levels.
 
     ``eta`` is the share of fresh noise: 0 is deterministic and the same as :class:`Euler`, 1 is DDPM's ancestral step.
     """
 
     eta: float = 0.0
-
-    def evaluations(self, steps: int) -> int:
-        return steps
-
-    def init(self, x: Tensor) -> Memory:
-        return ()
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, cond: Condition, memory: Memory, noise: Noise
@@ -47,14 +41,8 @@ class DDIM:
 
 
 @dataclass(frozen=True)
-class Euler:
+class Euler(Solver):
     """Euler's method on the probability-flow ODE: one evaluation a step, first order."""
-
-    def evaluations(self, steps: int) -> int:
-        return steps
-
-    def init(self, x: Tensor) -> Memory:
-        return ()
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, cond: Condition, memory: Memory, noise: Noise
@@ -63,7 +51,7 @@ class Euler:
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(Solver):
     """EDM's solver (Karras et al. 2022, algorithms 1 and 2): Heun's second-order step, with optional churn.
 
     Along any path dx = x0 dalpha + eps dsigma, so the trapezium rule over (alpha, sigma) averages x0 and eps at both
@@ -82,9 +70,6 @@ class Heun:
 
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1
-
-    def init(self, x: Tensor) -> Memory:
-        return ()
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, cond: Condition, memory: Memory, noise: Noise
@@ -133,7 +118,7 @@ class Heun:
 
 
 @dataclass(frozen=True)
-class DDPM:
+class DDPM(Solver):
     """Ancestral sampling (Ho et al. 2020, algorithm 2), on any path of levels whose end has alpha > 0.
 
     Attributes:
@@ -142,12 +127,6 @@ class DDPM:
     """
 
     variance: Literal["small", "large"] = "small"
-
-    def evaluations(self, steps: int) -> int:
-        return steps
-
-    def init(self, x: Tensor) -> Memory:
-        return ()
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, cond: Condition, memory: Memory, noise: Noise
@@ -167,7 +146,7 @@ class DDPM:
 
 
 @dataclass(frozen=True)
-class Jump:
+class Jump(Solver):
     """The steps that a flow map itself knows.
 
     With ``eta`` each jump goes further than its level, and as much fresh noise brings it back: gamma-sampling (Kim et
@@ -176,12 +155,6 @@ class Jump:
     """
 
     eta: float = 0.0
-
-    def evaluations(self, steps: int) -> int:
-        return steps
-
-    def init(self, x: Tensor) -> Memory:
-        return ()
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, cond: Condition, memory: Memory, noise: Noise

@@ -25,10 +25,14 @@ Denoise = Callable[[Tensor, Level, Condition], Prediction]
 
 
 class Solver(Protocol):
+    """By default of one evaluation a step and without a memory."""
+
     def evaluations(self, steps: int) -> int:
         """How often a whole trajectory evaluates the denoiser."""
+        return steps
 
-    def init(self, x: Tensor) -> Memory: ...
+    def init(self, x: Tensor) -> Memory:
+        return ()
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, cond: Condition, memory: Memory, noise: Noise

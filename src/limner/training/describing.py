@@ -37,7 +37,7 @@ def described(dataset: Dataset) -> dict[str, Any]:
     """A data set, as ``recipe.json`` keeps it."""
     return {
         "source": dataset.report.source,
-        "pictures": len(dataset),
+        "pictures": dataset.report.used,
         "fingerprint": dataset.fingerprint,
         "labels": list(dataset.labels),
         "size": list(dataset.spec.size),
@@ -69,7 +69,7 @@ def card(written: dict[str, Any], run: str, *, conditional: bool) -> str:
     )
 
 
-def expectation(written: dict[str, Any], parameters: int, pace: float, memory: int) -> str:
+def expectation(written: dict[str, Any], parameters: int, pace: float, memory: int, spent: float) -> str:
     """What a run will be, in one line, before it begins.
 
     Args:
@@ -77,10 +77,11 @@ def expectation(written: dict[str, Any], parameters: int, pace: float, memory: i
         parameters: of its networks.
         pace: images per second that it was tried at, of all processes together.
         memory: bytes that one process held at most.
+        spent: seconds of a budget in minutes that are gone already.
     """
     data, budget = written["data"], written["budget"]
     height, width = data["size"]
-    images = budget["images"] or budget["minutes"] * 60 * pace
+    images = budget["images"] or max(0.0, budget["minutes"] * 60 - spent) * pace
     length = f"{budget['minutes']:g} minutes" if budget["minutes"] else _duration(images / pace)
     return (
         f"{written['recipe']}: {parameters:,} parameters, {data['pictures']:,} pictures of {width}x{height} "
@@ -93,7 +94,7 @@ def _duration(seconds: float) -> str:
     for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"about {seconds / size:,.0f} {unit}"
-    return f"about {max(seconds, 1):.0f} seconds"
+    return "about a second" if seconds < 1.5 else f"about {seconds:,.0f} seconds"
 
 
 def _times(times: float) -> str:

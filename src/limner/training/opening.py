@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,19 @@ def lesson_of(recipe: Recipe, dataset: Dataset, world: World) -> Lesson:
     return lesson
 
 
+def batches_of(recipe: Recipe, dataset: Dataset, world: World, *, labelled: bool) -> Batches:
+    """What a training of the recipe sees of these pictures, with their labels or without."""
+
+    def batch(first: int, count: int) -> Batch:
+        samples = torch.arange(first, first + count)
+        part, which = dataset.batch(recipe.seed, first, count)
+        images, label = gather(part, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
+        cond = Condition(label if labelled else None)
+        return Batch(images.to(world.device), cond.to(world.device), samples.to(world.device))
+
+    return batch
+
+
 def same_everywhere(seen: int, world: World) -> None:
     """Raises a UserError if processes took up different checkpoints."""
     most, least = world.most(seen, -seen)
@@ -84,7 +98,8 @@ def prepare(run: Opened) -> tuple[Trainer, Plan | None]:
     """The trainer at the run's beginning, and the plan, where it does not have to be measured."""
     if run.world.size > 1 and isinstance(run.dataset.feed, Buckets):
         raise UserError("pictures of several sizes (--data.buckets) are for one process: start it without torchrun")
-    recipe, lesson, batches = run.recipe, run.lesson, _batches(run)
+    recipe, lesson = run.recipe, run.lesson
+    batches = batches_of(recipe, run.dataset, run.world, labelled=bool(lesson.model.labels))
     plan = plan_of(run) if run.written["plan"] is not None else None
     precision = plan.precision if plan else _tried(run, batches).precision
     trainer = Trainer(
@@ -120,7 +135,8 @@ def _tried(run: Opened, batches: Batches) -> Trial:
     if run.show:
         parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
         pace = trial.images_per_second * world.size
-        print(expectation(run.written, parameters, pace, trial.memory), file=sys.stderr)
+        spent = time.monotonic() - run.began
+        print(expectation(run.written, parameters, pace, trial.memory, spent), file=sys.stderr)
     return trial
 
 
@@ -160,17 +176,3 @@ def _settle(run: Opened, plan: Plan) -> Plan:
 
     run.written["plan"] = run.world.lead(write)
     return plan_of(run)
-
-
-def _batches(run: Opened) -> Batches:
-    dataset, recipe = run.dataset, run.recipe
-    labelled, device = bool(run.lesson.model.labels), run.world.device
-
-    def batch(first: int, count: int) -> Batch:
-        samples = torch.arange(first, first + count)
-        part, which = dataset.batch(recipe.seed, first, count)
-        images, label = gather(part, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
-        cond = Condition(label if labelled else None)
-        return Batch(images.to(device), cond.to(device), samples.to(device))
-
-    return batch

@@ -16,7 +16,7 @@ from limner.training.describing import peak_memory
 from limner.training.trainer import Batches, Trainer
 
 #: Seconds that each of two precisions is tried for, and a single one: enough to tell the pace.
-_COMPARED, _ALONE = 1.0, 0.2
+_COMPARED, _ALONE = 0.5, 0.2
 
 
 @dataclass(frozen=True)
