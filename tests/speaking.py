@@ -1,4 +1,4 @@
-"""What processes say to each other: run by ``test_distributed.py`` in two or three processes at once."""
+"""What processes say to each other; ``test_distributed.py`` has two or three at once."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ def broken(world: World) -> None:
         sys.exit(2)
 
 
-def main(*wanted: str) -> None:
+def speak(*wanted: str) -> None:
+    """As one of several processes."""
     if "patient" in wanted:
         dist.init_process_group("gloo", timeout=timedelta(seconds=2))
     world = join()
@@ -100,7 +101,3 @@ def main(*wanted: str) -> None:
     for name in wanted:
         known[name](world)
     world.leave()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -12,22 +12,18 @@ import pytest
 from PIL import Image
 
 from limner.cli import main
-
-
-def limner(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "limner.cli", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
+from processes import Process, limner
 
 
 @pytest.fixture(scope="module")
 def run(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "run"
-    done = limner(
-        "train", "flow", "--data", bars, "--out", out, "--images", 64, "--training.batch", 16, "--net.width=16",
+    done = Process(
+        limner, "train", "flow", "--data", bars, "--out", out, "--images", 64, "--training.batch", 16, "--net.width=16",
         "--watch.judge", 40, "--watch.grids", 0, "--json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    ).end()  # fmt: skip
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
     assert told["run"] == str(out)
     assert told["images"] == 64
     assert any(name.startswith("fd_wavelets") for name in told["measures"])
@@ -103,7 +99,8 @@ def test_a_mistake_is_one_line_and_exit_2(
 
 
 def test_a_mistake_in_a_process_of_its_own() -> None:
-    done = limner("train", "flwo", "--data", "mnist")
+    command = [sys.executable, "-m", "limner.cli", "train", "flwo", "--data", "mnist"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr == "limner: unknown recipe 'flwo'; did you mean 'flow'?\n"
     assert done.stdout == ""

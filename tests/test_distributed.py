@@ -10,21 +10,22 @@ import torch
 from limner import distributed
 from limner.distributed import ALONE, World, join
 from limner.errors import UserError
-from together import TESTS, Together, run
+from processes import Together, run
+from speaking import speak
 
 
 def test_three_processes() -> None:
-    run(TESTS / "speaking.py", "sums", "shares", "leading", "gradients", size=3)
+    run(speak, "sums", "shares", "leading", "gradients", size=3)
 
 
 def test_the_first_may_take_its_time() -> None:
-    run(TESTS / "speaking.py", "patient")
+    run(speak, "patient")
 
 
 @pytest.mark.parametrize("where", ["sum", "lead"])
 def test_one_failure_ends_all_and_is_told_once(where: str) -> None:
     """Within the two minutes that processes get here, not the ten that the first would have worked for."""
-    ended = Together(TESTS / "speaking.py", "broken", size=3, each={rank: {"WHERE": where} for rank in range(3)}).end()
+    ended = Together(speak, "broken", size=3, each={rank: {"WHERE": where} for rank in range(3)}).end()
     assert [one.code for one in ended] == [2, 2, 2], [one.err for one in ended]
     said = [one.out.strip() for one in ended if one.out]  # one that is ended while it waits says nothing
     assert said.count("told") == 1

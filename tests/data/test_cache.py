@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,26 +21,17 @@ from limner.data.cache import cache_root
 from limner.data.resolve import resolve
 from limner.data.sources import RawSource
 from limner.errors import UserError
-
-OPEN = """
-import sys, resource, signal
-from pathlib import Path
-from limner.data import open_dataset
-from limner.errors import UserError
-limit = int(sys.argv[3])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-try:
-    print(open_dataset(sys.argv[1], cache=Path(sys.argv[2]), progress=False).fingerprint)
-except UserError as error:
-    print(error)
-    sys.exit(2)
-"""
+from processes import Process
 
 
-def start(source: Path, cache: Path, limit: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", OPEN, str(source), str(cache), str(limit)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def opened(source: Path, cache: Path, limit: int = 0) -> None:
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        print(open_dataset(str(source), cache=cache, progress=False).fingerprint)
+    except UserError as error:
+        print(error)
+        sys.exit(2)
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +72,13 @@ def test_a_second_opening_reads_nothing(pictures, undisturbed, tmp_path):
 
 
 def test_a_killed_decode_goes_on_where_it_stopped(pictures, undisturbed, tmp_path):
-    process = start(pictures, tmp_path)
+    process = Process(opened, pictures, tmp_path)
     marks: list[Path] = []
-    while process.poll() is None and len(marks) < 2:
+    while process.running() and len(marks) < 2:
         marks = list(tmp_path.glob("datasets/*.partial/decode-*.json"))
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.end()
     kept = len(list(tmp_path.glob("datasets/*.partial/decode-*.json")))
     assert 2 <= kept <= 12
     (partial,) = tmp_path.glob("datasets/*.partial")
@@ -105,12 +95,12 @@ def test_a_killed_decode_goes_on_where_it_stopped(pictures, undisturbed, tmp_pat
 def test_killed_again_and_again(pictures, undisturbed, tmp_path):
     rng = np.random.default_rng(0)
     for _ in range(3):
-        process = start(pictures, tmp_path)
-        while process.poll() is None and not (tmp_path / "datasets").exists():
+        process = Process(opened, pictures, tmp_path)
+        while process.running() and not (tmp_path / "datasets").exists():
             time.sleep(0.005)
         time.sleep(float(rng.uniform(0, 0.5)))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.end()
     data = open_dataset(str(pictures), cache=tmp_path, progress=False)
     assert data.fingerprint == undisturbed.fingerprint
     assert data.report.skipped == undisturbed.report.skipped
@@ -134,18 +124,17 @@ def test_pixels_that_changed_behind_a_mark_are_made_again(noise, tmp_path):
 
 
 def test_three_processes_open_one_cache(pictures, undisturbed, tmp_path):
-    processes = [start(pictures, tmp_path) for _ in range(3)]
-    answers = [process.communicate(timeout=120) for process in processes]
-    assert [out.strip() for out, _ in answers] == [undisturbed.fingerprint] * 3, answers
+    processes = [Process(opened, pictures, tmp_path) for _ in range(3)]
+    answers = [process.end() for process in processes]
+    assert [one.out.strip() for one in answers] == [undisturbed.fingerprint] * 3, answers
     assert len([p for p in (tmp_path / "datasets").iterdir() if p.is_dir()]) == 1
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(pictures, undisturbed, tmp_path):
-    process = start(pictures, tmp_path, limit=3 * 2**20)  # the pictures need 10 MiB
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
-    assert out.startswith(f"cannot write the data cache in '{tmp_path}")
-    assert out.count("\n") == 1
+    ended = Process(opened, pictures, tmp_path, 3 * 2**20).end()  # the pictures need 10 MiB
+    assert ended.code == 2, ended.err
+    assert ended.out.startswith(f"cannot write the data cache in '{tmp_path}")
+    assert ended.out.count("\n") == 1
     assert len(list(tmp_path.glob("datasets/*.partial/decode-*.json"))) >= 1
     assert open_dataset(str(pictures), cache=tmp_path, progress=False).fingerprint == undisturbed.fingerprint
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ import torch
 from test_every_recipe import small
 from torch import Tensor
 
-from limner import random
-from limner.contracts import Condition
-from limner.data import Dataset, gather, open_dataset, order
-from limner.distributed import World, join
+from limner.data import Dataset, open_dataset
+from limner.distributed import ALONE, World, join
 from limner.objectives import Batch
 from limner.tensors import save_tensors
 from limner.training.checkpoint import load_checkpoint
+from limner.training.opening import batches_of, lesson_of
 from limner.training.trainer import Trainer
 
 #: No even share for two processes, in micro-batches that are not even either.
@@ -35,14 +33,12 @@ def trainer(name: str, dataset: Dataset, world: World) -> Trainer:
         net=replace(settings.net, **changed),
         training=replace(settings.training, batch=BATCH, accumulate=PARTS),
     )
-    with random.scoped(0, "init"):
-        lesson = settings.lesson(dataset.spec, dataset.labels, dataset.stats)
+    lesson = lesson_of(settings, dataset, ALONE)
+    given = batches_of(settings, dataset, ALONE, labelled=True)
 
     def batches(first: int, count: int) -> Batch:
-        samples = torch.arange(first, first + count)
-        which = order(0, first, count, len(dataset))
-        images, label = gather(dataset, which, augment=settings.augment, seed=0, samples=samples)
-        return Batch(images.double(), Condition(label), samples)
+        batch = given(first, count)
+        return replace(batch, images=batch.images.double())
 
     return Trainer(
         lesson.objective.double(),
@@ -81,11 +77,11 @@ def weights(run: Trainer) -> dict[str, Tensor]:
     return {**run.objective.state_dict(), **{f"ema {n}": v for n, v in run.state.ema.modules.state_dict().items()}}
 
 
-def main(bars: str, folder: Path, starts: list[str], ends: list[str]) -> None:
+def together(bars: Path, folder: Path, starts: tuple[str, ...], ends: tuple[str, ...]) -> None:
     """As one of several processes: from each state in ``folder/RECIPE/START`` one iteration, and on to the end of
     some."""
     world = join()
-    dataset = open_dataset(bars, cache=folder / "cache", progress=False)
+    dataset = open_dataset(str(bars), cache=folder / "cache", progress=False)
     for name in starts:
         for start in STARTS:
             run = trainer(name, dataset, world)
@@ -107,7 +103,3 @@ def to_the_end(run: Trainer, world: World, path: Path) -> None:
     assert torch.equal(world.add_up(everywhere), mine * world.size), "the processes differ"
     if world.first:
         save_tensors(path, weights(run))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3].split(","), sys.argv[4].split(","))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import doubles
 import pytest
 import torch
 from doubles import END, STARTS, iterate, trainer, weights
@@ -14,7 +15,7 @@ from limner.distributed import ALONE
 from limner.recipes import RECIPES
 from limner.tensors import load_tensors
 from limner.training.checkpoint import save_checkpoint
-from together import TESTS, run
+from processes import run
 
 Told = dict[str, dict[str, Tensor]]
 #: The recipe whose weights are compared in every run of the tests; those of the others take minutes.
@@ -40,7 +41,7 @@ def compared(bars: Path, folder: Path, starts: tuple[str, ...], ends: tuple[str,
         if name in ends:
             assert one.done
             told["end"] = weights(one)
-    run(TESTS / "recipes" / "doubles.py", bars, folder, ",".join(starts), ",".join(ends), seconds=600)
+    run(doubles.together, bars, folder, starts, ends, seconds=600)
     return {
         name: (told, {at: load_tensors(folder / name / f"together-{at}.safetensors")[0] for at in told})
         for name, told in alone.items()

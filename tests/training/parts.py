@@ -1,9 +1,8 @@
-"""A training whose network is cut up over two processes: run by ``test_sharding.py`` in both at once."""
+"""A training whose network is cut up over two processes: ``test_sharding.py`` has both at once."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limner import random
-from limner.contracts import Condition
-from limner.data import Dataset, gather, open_dataset, order
+from limner.data import Dataset, open_dataset
 from limner.distributed import ALONE, World, join
 from limner.models import UNetConfig
 from limner.objectives import Batch, MuonConfig, muon
@@ -23,6 +20,7 @@ from limner.shards import gathered, is_sharded, local, on_first
 from limner.tensors import save_tensors
 from limner.training.checkpoint import load_checkpoint, save_checkpoint, save_return
 from limner.training.config import RecoveryConfig, TrainingConfig
+from limner.training.opening import batches_of, lesson_of
 from limner.training.recovery import Recovery
 from limner.training.schedules import Constant
 from limner.training.trainer import Trainer
@@ -59,15 +57,14 @@ def trainer(
             recovery=RecoveryConfig(skips=2, window=2, apart=2),
         ),
     )
-    with random.scoped(0, "init"):
-        lesson = settings.lesson(dataset.spec, dataset.labels, dataset.stats)
+    lesson = lesson_of(settings, dataset, ALONE)
+    given = batches_of(settings, dataset, ALONE, labelled=True)
 
     def batches(first: int, count: int) -> Batch:
-        samples = torch.arange(first, first + count)
-        which = order(0, first, count, len(dataset))
-        images, label = gather(dataset, which, augment=settings.augment, seed=0, samples=samples)
-        images = images.double().masked_fill(faults(samples)[:, None, None, None], math.nan)
-        return Batch(images, Condition(label), samples)
+        batch = given(first, count)
+        return replace(
+            batch, images=batch.images.double().masked_fill(faults(batch.samples)[:, None, None, None], math.nan)
+        )
 
     return Trainer(
         lesson.objective.double(), settings.training, batches, images=7 * ALL, precision="float32", seed=0, world=world
@@ -100,10 +97,11 @@ def faulty(dataset: Dataset, world: World, folder: Path, shard: str) -> None:
     save_checkpoint(folder, run.state, run.progress, 1, world)
 
 
-def main(bars: str, folder: Path) -> None:
+def together(bars: Path, folder: Path) -> None:
+    """As one of two processes."""
     world = join()
     muon._PORTION = 5000  # several messages a step
-    dataset = open_dataset(bars, cache=folder / "cache", progress=False)
+    dataset = open_dataset(str(bars), cache=folder / "cache", progress=False)
     run = trainer(dataset, world)
     parameters = [*run.objective.parameters(), *run.state.ema.modules.parameters()]
     assert all(is_sharded(p) for p in parameters)
@@ -127,9 +125,7 @@ def main(bars: str, folder: Path) -> None:
     for shard in ("none", "full"):
         faulty(dataset, world, folder / f"faults-{shard}", shard)
     del run, again
-    settings = recipe("flow", "tiny")
-    with random.scoped(0, "init"):
-        lesson = settings.lesson(dataset.spec, dataset.labels, dataset.stats)
+    lesson = lesson_of(recipe("flow", "tiny"), dataset, ALONE)
     whole = sample(lesson.model, 3, steps=2)
     parts = Trainer(lesson.objective, TrainingConfig(shard="full"), lambda first, count: None, images=64,  # type: ignore[arg-type, return-value]
                     precision="float32", seed=0, world=world)  # fmt: skip
@@ -140,7 +136,3 @@ def main(bars: str, folder: Path) -> None:
         averaged = replace(lesson.model, net=parts.state.ema.modules["denoiser"])  # type: ignore[arg-type]
         assert (sample(averaged, 3, steps=2, batch=batch, world=world) == drawn).all()
     world.leave()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import parts
 import pytest
 import torch
 from parts import ALL, FIRST, trainer
@@ -21,7 +22,8 @@ from limner.tensors import load_tensors
 from limner.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from limner.training.config import TrainingConfig
 from limner.training.sharding import shard
-from together import TESTS, Together, run
+from processes import limner as command
+from processes import run
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def folder(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(FIRST):
         one.iterate()
     save_checkpoint(out / "alone", one.state, one.progress, 1)
-    run(TESTS / "training" / "parts.py", bars, out, seconds=300)
+    run(parts.together, bars, out, seconds=300)
     return out
 
 
@@ -101,8 +103,7 @@ def test_a_whole_run_in_parts(bars: Path, tmp_path: Path) -> None:
                 "--training.recovery.window=2", "--training.recovery.skips=2", "--training.recovery.apart=2",
                 "--training.ema-profiles", "0.05", "0.1", "--training.ema-copies=4",
                 "--watch.grids=1", "--watch.judge=40", "--watch.pictures=4", "--sampling.steps=2"]  # fmt: skip
-    ended = Together("-m", "limner.cli", "train", "flow", "--data", bars, *settings, "--images", 64, "--out", out).end()
-    assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
+    run(command, "train", "flow", "--data", bars, *settings, "--images", 64, "--out", out)
     assert json.loads((out / "done.json").read_text())["processes"] == 2
     drawn = limner.sample(limner.load(out), 4)
     checkpoints(out / "checkpoints")[-1].unlink()

@@ -23,7 +23,7 @@ from limner.tensors import load_tensors
 from limner.training.checkpoint import checkpoints
 from limner.training.describing import environment, warn_if_changed
 from limner.training.snapshot import load
-from together import Ended, Together
+from processes import Ended, Together, limner
 
 SETTINGS = [
     "--net.width=16",
@@ -34,10 +34,6 @@ SETTINGS = [
     "--watch.pictures=8",
     "--sampling.steps=2",
 ]
-
-
-def together(*args: object, size: int = 2, each: dict[int, dict[str, str]] | None = None) -> Together:
-    return Together("-m", "limner.cli", *args, size=size, each=each)
 
 
 def told(ended: list[Ended]) -> list[str]:
@@ -107,11 +103,11 @@ def test_a_signal_to_one_stops_all_and_another_number_goes_on(
 ) -> None:
     out = tmp_path / "run"
     settings = [*SETTINGS, "--training.checkpoint-seconds", 0.01]
-    processes = together("train", "flow", "--data", bars, *settings, "--images", 160, "--out", out)
+    processes = Together(limner, "train", "flow", "--data", bars, *settings, "--images", 160, "--out", out)
     until = time.monotonic() + 60
     while not checkpoints(out / "checkpoints") and time.monotonic() < until:
         time.sleep(0.01)
-    processes.processes[1].send_signal(number)  # the one that writes nothing
+    processes.processes[1].send(number)  # the one that writes nothing
     ended = processes.end()
     stood = int(checkpoints(out / "checkpoints")[-1].stem)
     assert stood < 160
@@ -129,7 +125,7 @@ def test_a_run_of_one_goes_on_with_two(alone: Path, tmp_path: Path) -> None:
     shutil.copytree(alone, out)
     for path in checkpoints(out / "checkpoints")[4:]:
         path.unlink()
-    ended = together("train", "--resume", out).end()
+    ended = Together(limner, "train", "--resume", out).end()
     assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
     assert "processes was 1, is 2" in ended[0].err
     close(end(alone), end(out))
@@ -138,7 +134,7 @@ def test_a_run_of_one_goes_on_with_two(alone: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_budget_in_minutes_is_planned_by_one(bars: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    ended = together("train", "flow", "--data", bars, *SETTINGS, "--minutes", 0.1, "--out", out).end()
+    ended = Together(limner, "train", "flow", "--data", bars, *SETTINGS, "--minutes", 0.1, "--out", out).end()
     assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
     plan = json.loads((out / "recipe.json").read_text())["plan"]
     assert plan["images_per_second"] > 0
@@ -146,7 +142,7 @@ def test_a_budget_in_minutes_is_planned_by_one(bars: Path, tmp_path: Path) -> No
 
 
 def test_too_small_a_batch_is_one_line(bars: Path, tmp_path: Path) -> None:
-    ended = together("train", "flow", "--data", bars, "--training.batch=1", "--out", tmp_path / "run").end()
+    ended = Together(limner, "train", "flow", "--data", bars, "--training.batch=1", "--out", tmp_path / "run").end()
     assert [one.code for one in ended] == [2, 2]
     assert told(ended) == [
         "limner: a batch of 1 is too small for 2 processes; give --training.batch 2 or more, or start fewer processes"
@@ -158,7 +154,7 @@ def test_too_small_a_batch_is_one_line(bars: Path, tmp_path: Path) -> None:
 def test_a_mistake_that_one_process_meets_ends_all(bars: Path, tmp_path: Path) -> None:
     """Its cache cannot be written: the others hear of it, and only one line is said."""
     each = {1: {"LIMNER_CACHE": "/proc/nowhere"}}
-    ended = together("train", "flow", "--data", bars, *SETTINGS, "--out", tmp_path / "run", each=each).end(60)
+    ended = Together(limner, "train", "flow", "--data", bars, *SETTINGS, "--out", tmp_path / "run", each=each).end(60)
     assert [one.code for one in ended] == [2, 2], ended
     (line,) = told(ended)
     assert "cannot write the data cache" in line
@@ -167,7 +163,7 @@ def test_a_mistake_that_one_process_meets_ends_all(bars: Path, tmp_path: Path) -
 
 def test_a_killed_process_ends_all(bars: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    processes = together("train", "flow", "--data", bars, *SETTINGS, "--images", 1_000_000, "--out", out,
+    processes = Together(limner, "train", "flow", "--data", bars, *SETTINGS, "--images", 1_000_000, "--out", out,
                          "--training.checkpoint-seconds", 0.01)  # fmt: skip
     until = time.monotonic() + 60
     while not checkpoints(out / "checkpoints") and time.monotonic() < until:
@@ -191,7 +187,7 @@ def test_two_draw_and_judge_what_one_does(
         capsys.readouterr()
         main(judge)
     scores = json.loads(capsys.readouterr().out)
-    ended = together(*draw, tmp_path / "two").end()
+    ended = Together(limner, *draw, tmp_path / "two").end()
     assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
     assert [bool(one.out) for one in ended] == [True, False]
     files = [
@@ -201,7 +197,7 @@ def test_two_draw_and_judge_what_one_does(
     assert len(files[0]) == 300
     for file in files[0]:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
-    ended = together(*judge).end()
+    ended = Together(limner, *judge).end()
     assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
     assert json.loads(ended[0].out) == scores
 
@@ -213,9 +209,9 @@ def test_twenty_runs_without_a_hang(bars: Path, tmp_path: Path) -> None:
     for i in range(20):
         budget = ["--minutes", 0.1] if i % 4 == 0 else ["--images", 80]
         out = tmp_path / str(i)
-        processes = together(
-            "train", "flow", "--data", bars, *settings, "--sampling.steps=1", "--training.checkpoint-seconds=0.05",
-            *budget, "--out", out, size=2 + i % 2,
+        processes = Together(
+            limner, "train", "flow", "--data", bars, *settings, "--sampling.steps=1",
+            "--training.checkpoint-seconds=0.05", *budget, "--out", out, size=2 + i % 2,
         )  # fmt: skip
         ended = processes.end(180)
         assert [one.code for one in ended] == [0] * (2 + i % 2), [one.err for one in ended]
