@@ -39,7 +39,7 @@ Guess = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: Steps of the course's network, drawn by DDIM: its own 1,000 would take hours for 10,000 pictures.
 COURSE_STEPS = 20
 #: The tuned peer is judged with that one of these which suits its network best: a longer training asks for less.
-GUIDANCES: tuple[Guidance, ...] = (1.0, 1.25, 1.5, 2.0)
+GUIDANCES: tuple[Guidance, ...] = (1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limner import random
 from limner.contracts import Condition, Denoiser, FlowMap, Level, Prediction
 from limner.errors import UserError
 from limner.models import PRECONDITIONINGS, PreconditionedFlowMap
-from limner.objectives import AdamWConfig, Batch, Context, FlowMapConfig, FlowMapping
+from limner.objectives import (
+    AdamWConfig,
+    Batch,
+    Context,
+    Critic,
+    CriticConfig,
+    CriticisedFlowMapping,
+    FlowMapConfig,
+    FlowMapping,
+)
 
 MEAN, STD = 0.3, 0.4
 
@@ -155,3 +165,78 @@ def test_a_small_network_learns_to_draw_in_a_few_jumps() -> None:
 def test_settings_that_cannot_be(changes: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=says):
         FlowMapConfig(**changes)  # type: ignore[arg-type]
+
+
+class Eye(KnownMap):
+    """Sees pictures as they are."""
+
+    def features(self, x: Tensor, at: Level, cond: Condition) -> list[Tensor]:
+        return [x]
+
+
+def criticised(config: FlowMapConfig) -> CriticisedFlowMapping:
+    with random.scoped(0, "init"):
+        critic = Critic([1], 8, 0).double()
+    return CriticisedFlowMapping(KnownMap(), Known(), Eye(), critic, config, AdamWConfig())
+
+
+def test_a_critic_pulls_as_strongly_as_was_asked() -> None:
+    """Each sample's gradient is that of the path and one of its own direction, of the share asked for of its length;
+    where jumps do not end with a picture, that of the path alone."""
+    config = FlowMapConfig(steps=(1, 2), anchor=0.3, critic=CriticConfig(pull=0.25))
+    objective, plain = criticised(config), FlowMapping(KnownMap(), Known(), config, AdamWConfig())
+
+    def by_said(one: FlowMapping) -> Tensor:
+        seen: list[Tensor] = []
+        average = one.denoiser.average
+
+        def noted(x: Tensor, at: Level, to: Level, cond: Condition) -> Prediction:
+            out = average(x, at, to, cond)
+            if out.x0.requires_grad:  # not where the target is looked up
+                out.x0.retain_grad()
+                seen.append(out.x0)
+            return out
+
+        one.denoiser.average = noted  # type: ignore[method-assign]
+        data, context = batch(200)
+        one.loss(data, context)["loss"].backward()
+        gradient = seen[-1].grad
+        assert gradient is not None
+        return gradient
+
+    path, both = by_said(plain), by_said(objective)
+    apart, length = (x.flatten(1).norm(dim=1) for x in (both - path, path))
+    ends = objective._way(batch(200)[1]).to.sigma == 0
+    assert 0 < int(ends.sum()) < 200
+    torch.testing.assert_close(apart[ends], 0.25 * length[ends])
+    assert float(apart[~ends].abs().max()) == 0
+
+
+def test_a_critic_learns_what_is_missing_and_says_so() -> None:
+    """Pictures of the data against ones that are too bright: the pull is towards darker ones."""
+    objective = criticised(FlowMapConfig(steps=(1,), anchor=0.0, critic=CriticConfig(noise=(0.05, 0.2))))
+    with torch.no_grad():
+        objective.denoiser.off.fill_(1.0)  # type: ignore[union-attr]
+    (_, optimizer), *_ = [item for item in objective.optimizers().items() if item[0] == "critic"]
+    for step in range(60):
+        samples = torch.arange(64 * step, 64 * step + 64)
+        context = Context(7, samples, "map", 0.0, dtype=torch.float64)
+        data = Batch(MEAN + STD * context.noise("data", (1, 4, 4)), Condition(), samples)
+        told = objective.loss(data, context)
+        told["loss"].backward()
+        optimizer.step()
+        objective.zero_grad()
+        if step == 0:
+            first = told["critic"].item()
+    assert told["critic"].item() < 0.5 * first
+    low, high = (torch.full((64, 1, 4, 4), value, dtype=torch.float64) for value in (MEAN, MEAN + 1))
+    assert float(objective.critic([low], Condition()).mean()) > float(objective.critic([high], Condition()).mean())
+
+
+def test_labels_reach_the_critic() -> None:
+    critic = Critic([3], 8, 4)
+    torch.nn.init.normal_(critic.heads[0].label.weight)  # type: ignore[union-attr, arg-type]
+    seen = [torch.ones(2, 3, 6, 5)]
+    a, b = critic(seen, Condition(torch.tensor([0, 3])))
+    assert not torch.allclose(a, b)
+    assert torch.equal(critic(seen, Condition(torch.tensor([-1, -1]))), critic(seen, Condition()))

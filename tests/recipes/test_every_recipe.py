@@ -19,6 +19,7 @@ from limner.training.checkpoint import checkpoints
 from limner.training.snapshot import load
 
 IMAGES, BATCH = 160, 16
+SLOW = pytest.mark.slow
 SHAPES: dict[type, dict[str, object]] = {
     UNetConfig: {"width": 16, "multipliers": (1, 2), "attention": (1,)},
     DiTConfig: {"width": 24, "depth": 2, "heads": 2},
@@ -66,7 +67,7 @@ def test_a_run_has_all_its_parts(run: Path) -> None:
     assert not list(run.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("kept", [0, 1, 4, 9])
+@pytest.mark.parametrize("kept", [0, 4, pytest.param(1, marks=SLOW), pytest.param(9, marks=SLOW)])
 def test_resumed_equals_undisturbed_bit_for_bit(run: Path, tmp_path: Path, kept: int) -> None:
     """A kill leaves the checkpoints so far, and perhaps half of the next: that is what the resumed run finds."""
     broken = tmp_path / "run"

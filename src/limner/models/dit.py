@@ -8,6 +8,7 @@ which says the clean picture itself (the preconditioning "data") and so needs no
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,7 +21,7 @@ from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
 from limner.models.fused import modulated, normed_and_turned, wide
-from limner.models.layers import to_multiple, zeroed
+from limner.models.layers import last, to_multiple, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12
@@ -139,20 +140,34 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, to: Tensor | None = None) -> Tensor:
         height, width = x.shape[2:]
-        pad = (-width % self.patch, -height % self.patch)
+        patches = self._patches(x)
+        embedding = self.embed(noise, label, to)
+        h = last(self._layers(patches, embedding))
+        scale, shift = wide(self.modulation(embedding))[:, None].chunk(2, dim=-1)
+        h = self.head(modulated(h, scale, shift))
+        h = F.pixel_shuffle(h.transpose(1, 2).unflatten(2, patches.shape[2:]), self.patch)
+        return h[:, :, :height, :width]
+
+    def features(self, x: Tensor, noise: Tensor, label: Tensor | None) -> list[Tensor]:
+        """What each block makes of x, (N, width, H in patches, W in patches)."""
+        patches = self._patches(x)
+        layers = self._layers(patches, self.embed(noise, label))
+        return [h.transpose(1, 2).reshape(len(h), -1, *patches.shape[2:]) for h in layers]
+
+    def _patches(self, x: Tensor) -> Tensor:
+        pad = (-x.shape[3] % self.patch, -x.shape[2] % self.patch)
         if any(pad):
             x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
-        patches = F.pixel_unshuffle(x, self.patch)
+        return F.pixel_unshuffle(x, self.patch)
+
+    def _layers(self, patches: Tensor, embedding: Tensor) -> Iterator[Tensor]:
+        """Tokens (N, L, width) after each block."""
         rows, columns = patches.shape[2:]
-        embedding = self.embed(noise, label, to)
-        turns = rotary(rows, columns, self.head_dim, x.device)[:, None, None]
+        turns = rotary(rows, columns, self.head_dim, patches.device)[:, None, None]
         h = wide(self.stem(patches.flatten(2).transpose(1, 2)))
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 h = checkpoint(block, h, embedding, turns, use_reentrant=False)
             else:
                 h = block(h, embedding, turns)
-        scale, shift = wide(self.modulation(embedding))[:, None].chunk(2, dim=-1)
-        h = self.head(modulated(h, scale, shift))
-        h = F.pixel_shuffle(h.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
-        return h[:, :, :height, :width]
+            yield h

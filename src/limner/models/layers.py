@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -15,6 +17,11 @@ def zeroed(layer: Layer) -> Layer:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def last(layers: Iterable[Tensor]) -> Tensor:
+    """The last of them; the others are forgotten as soon as the next one is there."""
+    return deque(layers, maxlen=1).pop()
 
 
 def to_multiple(value: float, of: int) -> int:

@@ -128,6 +128,13 @@ class Preconditioned(Denoiser):
     def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
         return self._predicted(x, at, cond, None)
 
+    def features(self, x: Tensor, at: Level, cond: Condition) -> list[Tensor]:
+        """What the network's blocks make of x, (N, C, H, W), each of its own shape."""
+        c = self.preconditioning.coefficients(at, self.sigma_data)
+        centred = x - at.alpha.reshape(-1, 1, 1, 1) * self.mean
+        seen: list[Tensor] = self.net.features(centred * c.into.reshape(-1, 1, 1, 1), c.noise, cond.label)  # type: ignore[operator]
+        return seen
+
     def _predicted(self, x: Tensor, at: Level, cond: Condition, to: Level | None) -> Prediction:
         c = self.preconditioning.coefficients(at, self.sigma_data)
         skip, out, into = (value.reshape(-1, 1, 1, 1) for value in (c.skip, c.out, c.into))

@@ -8,6 +8,7 @@ time goes into the finest resolution, and folding it away buys several times as 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
-from limner.models.layers import zeroed
+from limner.models.layers import last, zeroed
 
 #: Shortest longer side that an automatic stem leaves.
 _SHORTEST = 12
@@ -176,20 +177,27 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, to: Tensor | None = None) -> Tensor:
         height, width = x.shape[2:]
-        pad = (-width % self.stride, -height % self.stride)
-        if any(pad):
-            x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
-        embedding = self.embed(noise, label, to)
-        h = self._body(F.pixel_unshuffle(x, self.unshuffle), embedding)
-        h = F.pixel_shuffle(h, self.unshuffle)
+        x = self._padded(x)
+        h = last(self._layers(F.pixel_unshuffle(x, self.unshuffle), self.embed(noise, label, to)))
+        h = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.unshuffle)
         return h[:, :, :height, :width]
+
+    def features(self, x: Tensor, noise: Tensor, label: Tensor | None) -> list[Tensor]:
+        """What each block makes of x, (N, channels of the block, H of its resolution, W)."""
+        x = self._padded(x)
+        return [*self._layers(F.pixel_unshuffle(x, self.unshuffle), self.embed(noise, label))]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        pad = (-x.shape[3] % self.stride, -x.shape[2] % self.stride)
+        return F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate") if any(pad) else x
 
     def _run(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
         again = self.checkpointing and torch.is_grad_enabled()
         out: Tensor = checkpoint(block, h, embedding, use_reentrant=False) if again else block(h, embedding)
         return out
 
-    def _body(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def _layers(self, x: Tensor, embedding: Tensor) -> Iterator[Tensor]:
+        """After each block."""
         h = self.stem(x.contiguous(memory_format=torch.channels_last))
         skips, down = [h], iter(self.down)
         for level in range(len(self.shrink) + 1):
@@ -199,12 +207,13 @@ class UNet(nn.Module):
             for _ in range(self.blocks):
                 h = self._run(next(down), h, embedding)
                 skips.append(h)
+                yield h
         h = self._run(self.middle, h, embedding)
+        yield h
         up = iter(self.up)
         for level in reversed(range(len(self.shrink) + 1)):
             for _ in range(self.blocks + 1):
                 h = self._run(next(up), torch.cat([h, skips.pop()], dim=1), embedding)
+                yield h
             if level:
                 h = self.grow[len(self.shrink) - level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        out: Tensor = self.head(F.silu(self.norm(h)))
-        return out

@@ -9,14 +9,15 @@ consistency models*, algorithm 1). The small step is a trained denoiser's (disti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from limner.contracts import Condition, Denoiser, Level, Prediction
 from limner.errors import UserError, within
-from limner.models import PreconditionedFlowMap
+from limner.models import Preconditioned, PreconditionedFlowMap
+from limner.objectives.critic import Critic, CriticConfig, hinge
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
 from limner.objectives.optimizers import OptimizerConfig, Optimizers
 
@@ -31,6 +32,7 @@ class FlowMapConfig:
         shift: of the times, as the flow discretization's; sampling without fresh noise (eta 0) must take the same.
         anchor: share of samples that are taught as a denoiser's, without a jump.
         label_dropout: share of samples whose label is hidden.
+        critic: of the pictures that jumps lead to, where a teacher's paths are learned.
 
     Raises:
         UserError: numbers out of bounds.
@@ -41,6 +43,7 @@ class FlowMapConfig:
     shift: float = 1.5
     anchor: float = 0.25
     label_dropout: float = 0.0
+    critic: CriticConfig = field(default_factory=CriticConfig)
 
     def __post_init__(self) -> None:
         within("objective.fineness", self.fineness, 2, 10_000)
@@ -64,6 +67,17 @@ class _Way:
     soon: Level
     to: Level
     short: Tensor
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """What the map said of a batch, (N, C, H, W), how far that is from what it should say, in units of the noise, which
+    way it was asked for, and under which condition."""
+
+    said: Tensor
+    error: Tensor
+    way: _Way
+    cond: Condition
 
 
 class FlowMapping(Objective):
@@ -109,14 +123,17 @@ class FlowMapping(Objective):
         return [Update("map", optimizers=tuple(self.optimizers()), params=("denoiser",), loss=self.loss)]
 
     def loss(self, batch: Batch, context: Context) -> Losses:
+        return {"loss": self._taught(batch, context).error.square().mean()}
+
+    def _taught(self, batch: Batch, context: Context) -> _Taught:
         way = self._way(context)
         alpha, sigma = way.at.like(batch.images)
         noise = context.noise("noise", tuple(batch.images.shape[1:]))
         cond = batch.cond.dropped(context.uniform("drop") < self.config.label_dropout)
         x = (alpha * batch.images).addcmul(sigma, noise)
         target = self._target(x, batch.images, way, cond)
-        error = (self.denoiser.average(x, way.at, way.to, cond).x0 - target).square().mean(dim=(1, 2, 3))
-        return {"loss": (error / way.at.sigma.clamp_min(0.02).square()).mean()}
+        said = self.denoiser.average(x, way.at, way.to, cond).x0
+        return _Taught(said, (said - target) / way.at.sigma.clamp_min(0.02).reshape(-1, 1, 1, 1), way, cond)
 
     def _way(self, context: Context) -> _Way:
         position = context.spread("level")
@@ -141,3 +158,78 @@ class FlowMapping(Objective):
         landed = self.denoiser.jump(near, way.soon, way.to, cond)
         by = Prediction.of_move(x, way.at, landed, way.to)
         return torch.where(way.short.reshape(-1, 1, 1, 1), guess.x0, by.x0)
+
+
+class CriticisedFlowMapping(FlowMapping):
+    """Consistency of jumps, and a critic of the pictures that they lead to.
+
+    Where the network cannot follow a path exactly, least squares makes it say a mean of what it cannot tell apart; the
+    critic makes it say one of these (Kim et al. 2023, section 4). Both learn from the same iteration's pictures.
+
+    Args:
+        denoiser: the map.
+        teacher: whose paths are learned.
+        eye: a frozen denoiser, through which the critic looks.
+        critic: with a head for each of the eye's feature maps.
+        config: what is taught.
+        optimizer: how the map's weights move.
+
+    Logged: "loss", "consistency", "critic".
+    """
+
+    def __init__(
+        self,
+        denoiser: PreconditionedFlowMap,
+        teacher: Denoiser,
+        eye: Preconditioned,
+        critic: Critic,
+        config: FlowMapConfig,
+        optimizer: OptimizerConfig,
+    ) -> None:
+        super().__init__(denoiser, teacher, config, optimizer)
+        self._eye = (eye,)  # a part of the teacher, which is registered
+        self.critic = critic
+
+    def optimizers(self) -> Optimizers:
+        return super().optimizers() | self.config.critic.optimizer.build("critic", self.critic)
+
+    def updates(self) -> list[Update]:
+        every = tuple(self.optimizers())
+        return [Update("map", optimizers=every, params=("denoiser", "critic"), loss=self.loss)]
+
+    def loss(self, batch: Batch, context: Context) -> Losses:
+        taught = self._taught(batch, context)
+        consistency = taught.error.square().mean(dim=(1, 2, 3))
+        ends = (taught.way.to.sigma == 0).to(consistency.dtype)  # with a picture
+        low, high = self.config.critic.noise
+        time = low + (high - low) * context.uniform("critic level")
+        noise = context.noise("critic noise", tuple(batch.images.shape[1:]))
+
+        def seen(pictures: Tensor) -> list[Tensor]:
+            at = Level(1 - time, time)
+            alpha, sigma = at.like(pictures)
+            return self._eye[0].features((alpha * pictures).addcmul(sigma, noise), at, taught.cond)
+
+        with torch.enable_grad():
+            drawn = taught.said.detach().requires_grad_()
+            features = seen(drawn)
+            (up,) = torch.autograd.grad(self.critic(features, taught.cond).mean(1).sum(), drawn)
+        # As strong as the pull towards the path, whatever the units of scores are.
+        path = (taught.error / taught.way.at.sigma.clamp_min(0.02).reshape(-1, 1, 1, 1)).detach()
+        pull = self.config.critic.pull * ends * _norm(path) / _norm(up).clamp_min(1e-12)
+        praise = (taught.said * up).mean(dim=(1, 2, 3)) * 2 * pull
+        with torch.no_grad():
+            real = seen(batch.images)
+        wrong = hinge(self.critic(real, taught.cond), self.critic([one.detach() for one in features], taught.cond))
+        critic = (wrong * ends).mean()
+        return {
+            "loss": consistency.mean() - praise.mean() + critic,
+            "consistency": consistency.mean(),
+            "critic": critic,
+        }
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Of each sample, (N,)."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3))
+    return norm

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from limner.contracts import DataStats, ImageSpec
+import torch
+
+from limner.contracts import Condition, DataStats, ImageSpec, Level
 from limner.errors import UserError
-from limner.models import NetConfig, Preconditioned, PreconditionedFlowMap
-from limner.objectives import FlowMapConfig, FlowMapping
+from limner.models import NetConfig, PreconditionedFlowMap
+from limner.objectives import Critic, CriticisedFlowMapping, FlowMapConfig, FlowMapping
 from limner.recipes.common import Settings
 from limner.sampling import Guided, evaluations
 from limner.training.job import Lesson
@@ -38,7 +40,9 @@ class FlowMapRecipe(Settings):
         if self.teacher:
             return self._distilled(spec, labels)
         config = DenoiserConfig(self.net.fitted(spec.size), "flow", stats, spec, labels, self.sampling, jumps=True)
-        return self._lesson(config, config.denoiser(), None)
+        student = config.denoiser()
+        assert isinstance(student, PreconditionedFlowMap)
+        return self._lesson(config, FlowMapping(student, None, self.objective, self.optimizer))
 
     def _distilled(self, spec: ImageSpec, labels: tuple[str, ...]) -> Lesson:
         taught, teacher = read_snapshot(self.teacher)
@@ -56,14 +60,21 @@ class FlowMapRecipe(Settings):
         missing, unknown = student.load_state_dict(teacher.state_dict(), strict=False)
         assert not unknown
         assert all("embed_jump" in name for name in missing), missing
-        return self._lesson(config, student, Guided(teacher, taught.sampling))
-
-    def _lesson(self, config: DenoiserConfig, student: Preconditioned, teacher: Guided | None) -> Lesson:
         assert isinstance(student, PreconditionedFlowMap)
+        paths, settings = Guided(teacher, taught.sampling), (self.objective, self.optimizer)
+        if not self.objective.critic.pull:
+            return self._lesson(config, FlowMapping(student, paths, *settings))
+        one = torch.ones(1)
+        with torch.no_grad():
+            seen = teacher.features(torch.zeros(1, *spec.shape), Level(one, one), Condition())
+        critic = Critic([features.shape[1] for features in seen], self.objective.critic.channels, len(labels))
+        return self._lesson(config, CriticisedFlowMapping(student, paths, teacher, critic, *settings))
+
+    def _lesson(self, config: DenoiserConfig, objective: FlowMapping) -> Lesson:
         return Lesson(
-            objective=FlowMapping(student, teacher, self.objective, self.optimizer),
+            objective=objective,
             network="denoiser",
-            model=config.model(student),
+            model=config.model(objective.denoiser),
             config=config,
             evaluations=evaluations(self.sampling),
         )

@@ -97,6 +97,7 @@ def start(
     check_batch(recipe.training, world)
     world.lead(lambda: _vacant(out))
     dataset = open_together(data, world, cache=cache, show=show)
+    lesson = lesson_of(recipe, dataset, world)  # before there is a folder: it may refuse the pictures
     written: dict[str, Any] = {
         "version": VERSION,
         "recipe": recipe.recipe,
@@ -113,7 +114,7 @@ def start(
         write_json(out / "data_report.json", asdict(dataset.report))
 
     world.lead(write)
-    return _go(Opened(out, recipe, dataset, lesson_of(recipe, dataset, world), written, clock, show, world), cache)
+    return _go(Opened(out, recipe, dataset, lesson, written, clock, show, world), cache)
 
 
 def _vacant(out: Path) -> None:

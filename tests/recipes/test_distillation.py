@@ -1,0 +1,73 @@
+"""A flow map that is distilled from a trained denoiser, with a critic and without: runs as a user makes them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_every_recipe import BATCH, small
+
+import limner
+from limner.errors import UserError
+from limner.objectives import CriticConfig
+from limner.recipes import FlowMapRecipe, resume, train
+from limner.tensors import load_tensors
+from limner.training.checkpoint import checkpoints
+
+
+@pytest.fixture(scope="module", params=["flow", "dit"])
+def teacher(request: pytest.FixtureRequest, bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("teacher") / "run"
+    train(small(request.param), str(bars), out=out, images=2 * BATCH, show=False)
+    return out
+
+
+def student(teacher: Path, pull: float = 0.5) -> FlowMapRecipe:
+    settings = small("consistency")
+    assert isinstance(settings, FlowMapRecipe)
+    objective = replace(settings.objective, critic=CriticConfig(pull=pull, channels=8))
+    return replace(settings, objective=objective, teacher=str(teacher))
+
+
+def end(run: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(checkpoints(run / "checkpoints")[-1])[0]
+
+
+def test_a_critic_is_trained_saved_and_resumed(teacher: Path, bars: Path, tmp_path: Path) -> None:
+    run, again = tmp_path / "run", tmp_path / "again"
+    train(student(teacher), str(bars), out=run, images=4 * BATCH, show=False)
+    whole = end(run)
+    first = load_tensors(checkpoints(run / "checkpoints")[0])[0]
+    heads = [name for name in whole if "critic" in name and name.endswith("narrow.weight")]
+    assert len(heads) >= 2
+    assert all(not torch.equal(first[name], whole[name]) for name in heads)
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "snapshot")
+    (again / "done.json").unlink()
+    for path in checkpoints(again / "checkpoints")[2:]:
+        path.unlink()
+    resume(again, show=False)
+    found = end(again)
+    assert found.keys() == whole.keys()
+    assert all(torch.equal(value, found[name]) for name, value in whole.items())
+    model = limner.load(run)  # needs neither teacher nor critic
+    assert limner.sample(model, 3).shape == (3, 13, 11, 1)
+
+
+def test_without_a_pull_there_is_no_critic(teacher: Path, bars: Path, tmp_path: Path) -> None:
+    train(student(teacher, pull=0.0), str(bars), out=tmp_path / "run", images=BATCH, show=False)
+    assert not [name for name in end(tmp_path / "run") if "critic" in name]
+
+
+def test_what_cannot_teach_is_one_line(teacher: Path, bars: Path, tmp_path: Path) -> None:
+    train(student(teacher, pull=0.0), str(bars), out=tmp_path / "map", images=BATCH, show=False)
+    with pytest.raises(UserError, match="is no plain denoiser"):
+        train(student(tmp_path / "map"), str(bars), out=tmp_path / "run", images=BATCH, show=False)
+    with pytest.raises(UserError, match="give the --data and the --conditional"):
+        train(replace(student(teacher), conditional=False), str(bars), out=tmp_path / "run", images=BATCH, show=False)
+    with pytest.raises(UserError, match="does not exist; give a run"):
+        train(student(tmp_path / "nothing"), str(bars), out=tmp_path / "run", images=BATCH, show=False)
+    assert not (tmp_path / "run").exists()
