@@ -158,6 +158,12 @@ def test_a_small_network_learns_to_draw_in_a_few_jumps() -> None:
         assert float(x.std()) == pytest.approx(STD, abs=0.06)
 
 
+@pytest.mark.parametrize("noise", [(0.5, 0.4), (-0.1, 0.5), (0.1, 1.0), (float("nan"), 0.5)])
+def test_levels_at_which_a_critic_cannot_look(noise: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match=r"objective\.critic\.noise"):
+        CriticConfig(noise=noise)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [({"steps": ()}, "objective.steps"), ({"steps": (0, 2)}, "from 1 to 64"), ({"anchor": 2}, "anchor")],

@@ -57,6 +57,12 @@ def test_a_critic_is_trained_saved_and_resumed(teacher: Path, bars: Path, tmp_pa
     assert limner.sample(model, 3).shape == (3, 13, 11, 1)
 
 
+def test_a_critic_without_a_teacher_is_one_line(bars: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"give --teacher RUN, or --objective.critic.pull 0$"):
+        train(replace(student(tmp_path), teacher=""), str(bars), out=tmp_path / "run", images=BATCH, show=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_a_pull_there_is_no_critic(teacher: Path, bars: Path, tmp_path: Path) -> None:
     train(student(teacher, pull=0.0), str(bars), out=tmp_path / "run", images=BATCH, show=False)
     assert not [name for name in end(tmp_path / "run") if "critic" in name]

@@ -21,7 +21,7 @@ from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
 from limner.models.fused import modulated, normed_and_turned, wide
-from limner.models.layers import last, to_multiple, zeroed
+from limner.models.layers import last, padded, to_multiple, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12
@@ -155,10 +155,7 @@ class DiT(nn.Module):
         return [h.transpose(1, 2).reshape(len(h), -1, *patches.shape[2:]) for h in layers]
 
     def _patches(self, x: Tensor) -> Tensor:
-        pad = (-x.shape[3] % self.patch, -x.shape[2] % self.patch)
-        if any(pad):
-            x = F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
-        return F.pixel_unshuffle(x, self.patch)
+        return F.pixel_unshuffle(padded(x, self.patch), self.patch)
 
     def _layers(self, patches: Tensor, embedding: Tensor) -> Iterator[Tensor]:
         """Tokens (N, L, width) after each block."""

@@ -131,14 +131,17 @@ class Preconditioned(Denoiser):
     def features(self, x: Tensor, at: Level, cond: Condition) -> list[Tensor]:
         """What the network's blocks make of x, (N, C, H, W), each of its own shape."""
         c = self.preconditioning.coefficients(at, self.sigma_data)
-        centred = x - at.alpha.reshape(-1, 1, 1, 1) * self.mean
-        seen: list[Tensor] = self.net.features(centred * c.into.reshape(-1, 1, 1, 1), c.noise, cond.label)  # type: ignore[operator]
+        told = self._centred(x, at) * c.into.reshape(-1, 1, 1, 1)
+        seen: list[Tensor] = self.net.features(told, c.noise, cond.label)  # type: ignore[operator]
         return seen
+
+    def _centred(self, x: Tensor, at: Level) -> Tensor:
+        return x - at.alpha.reshape(-1, 1, 1, 1) * self.mean
 
     def _predicted(self, x: Tensor, at: Level, cond: Condition, to: Level | None) -> Prediction:
         c = self.preconditioning.coefficients(at, self.sigma_data)
         skip, out, into = (value.reshape(-1, 1, 1, 1) for value in (c.skip, c.out, c.into))
-        centred = x - at.alpha.reshape(-1, 1, 1, 1) * self.mean
+        centred = self._centred(x, at)
         end = () if to is None else (self.preconditioning.coefficients(to, self.sigma_data).noise,)
         # Under autocast F may come in half precision; the sum must not.
         f: Tensor = self.net(centred * into, c.noise, cond.label, *end).to(x.dtype)

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
-from limner.models.layers import last, zeroed
+from limner.models.layers import last, padded, zeroed
 
 #: Shortest longer side that an automatic stem leaves.
 _SHORTEST = 12
@@ -177,19 +177,16 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, to: Tensor | None = None) -> Tensor:
         height, width = x.shape[2:]
-        x = self._padded(x)
-        h = last(self._layers(F.pixel_unshuffle(x, self.unshuffle), self.embed(noise, label, to)))
+        h = last(self._layers(self._folded(x), self.embed(noise, label, to)))
         h = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.unshuffle)
         return h[:, :, :height, :width]
 
     def features(self, x: Tensor, noise: Tensor, label: Tensor | None) -> list[Tensor]:
         """What each block makes of x, (N, channels of the block, H of its resolution, W)."""
-        x = self._padded(x)
-        return [*self._layers(F.pixel_unshuffle(x, self.unshuffle), self.embed(noise, label))]
+        return [*self._layers(self._folded(x), self.embed(noise, label))]
 
-    def _padded(self, x: Tensor) -> Tensor:
-        pad = (-x.shape[3] % self.stride, -x.shape[2] % self.stride)
-        return F.pad(x, (0, pad[0], 0, pad[1]), mode="replicate") if any(pad) else x
+    def _folded(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(padded(x, self.stride), self.unshuffle)
 
     def _run(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
         again = self.checkpointing and torch.is_grad_enabled()

@@ -39,8 +39,9 @@ class CriticConfig:
     def __post_init__(self) -> None:
         within("objective.critic.pull", self.pull, 0, 100)
         within("objective.critic.channels", self.channels, 1, 4096)
-        for value in self.noise:
-            within("objective.critic.noise", value, 0, 0.999)
+        least, most = self.noise
+        within("objective.critic.noise", least, 0, most)
+        within("objective.critic.noise", most, least, 0.999)
 
 
 class Head(nn.Module):

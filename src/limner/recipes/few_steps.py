@@ -39,6 +39,8 @@ class FlowMapRecipe(Settings):
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         if self.teacher:
             return self._distilled(spec, labels)
+        if self.objective.critic.pull:
+            raise UserError("a critic looks through a teacher; give --teacher RUN, or --objective.critic.pull 0")
         config = DenoiserConfig(self.net.fitted(spec.size), "flow", stats, spec, labels, self.sampling, jumps=True)
         student = config.denoiser()
         assert isinstance(student, PreconditionedFlowMap)
