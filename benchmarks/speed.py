@@ -1,6 +1,6 @@
 """Training and sampling beside diffusers at equal counted FLOPs and precision, and against the arithmetic alone.
 
-    python benchmarks/speed.py --net dit --data cifar10 --rounds 10
+    python benchmarks/speed.py --net dit --data cifar10 --precision float32 --rounds 10
 
 Sides, each a process of its own, taking turns of a few seconds:
 
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 import peers
 import products
 from limner import open_dataset
-from limner.contracts import Condition, Level, SampleConfig
+from limner.contracts import Condition, Level, Precision, SampleConfig, arithmetic
 from limner.data import Dataset
 from limner.distributed import ALONE
 from limner.recipes import Size, recipe
@@ -53,6 +53,7 @@ class Args:
         net: which of limner's networks.
         data: the pictures.
         size: of the recipe.
+        precision: of all sides' products.
         seconds: of a turn.
         rounds: turns of each side.
         profile: also print where training's time goes.
@@ -62,6 +63,7 @@ class Args:
     net: Literal["unet", "dit"] = "unet"
     data: str = "cifar10"
     size: Size = "tiny"
+    precision: Precision = "float32"
     seconds: float = 5.0
     rounds: int = 10
     profile: bool = False
@@ -157,13 +159,14 @@ def _dit(args: Args, dataset: Dataset) -> Callable[[int], nn.Module]:
 def train_peer(args: Args, dataset: Dataset) -> Training:
     module, _ = peer(args)
     batch = recipe(NETS[args.net], args.size).training.batch
-    return plain(lambda x, t, label: module(x, t * 1000, label), module, dataset, batch, unshuffle_of(args, dataset))
+    fold = unshuffle_of(args, dataset)
+    return plain(lambda x, t, label: module(x, t * 1000, label), module, dataset, batch, fold, args.precision)
 
 
 def draw_ours(args: Args, dataset: Dataset) -> Training:
     model = our_model(args, dataset)
     config = SampleConfig(steps=STEPS, solver="ddim")
-    return repeated(lambda: sample(model, BATCH, config=config, batch=BATCH), BATCH)
+    return repeated(lambda: sample(model, BATCH, config=config, batch=BATCH, precision=args.precision), BATCH)
 
 
 def draw_peer(args: Args, dataset: Dataset) -> Training:
@@ -182,7 +185,9 @@ def draw_peer(args: Args, dataset: Dataset) -> Training:
         if args.net == "unet":
             x = x.contiguous(memory_format=torch.channels_last)
         for t in scheduler.timesteps:
-            x = scheduler.step(module(x, t.expand(BATCH), label), t, x, return_dict=False)[0]
+            with arithmetic(x.device, args.precision):
+                said = module(x, t.expand(BATCH), label)
+            x = scheduler.step(said.float(), t, x, return_dict=False)[0]
         x = nn.functional.pixel_shuffle(x, p)
         ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
@@ -208,11 +213,14 @@ def alone(args: Args, dataset: Dataset, *, training: bool) -> Training:
     given = inputs(dataset, batch)
 
     def train() -> None:
-        net(*given).x0.square().mean().backward()
+        with arithmetic(torch.device("cpu"), args.precision):
+            x0 = net(*given).x0
+        x0.square().mean().backward()
 
     @torch.no_grad()
     def draw() -> None:
-        net(*given)
+        with arithmetic(torch.device("cpu"), args.precision):
+            net(*given)
 
     def go(seconds: float) -> float:
         begun, best = time.monotonic(), float("inf")
@@ -225,7 +233,7 @@ def alone(args: Args, dataset: Dataset, *, training: bool) -> Training:
 
 def side(args: Args, dataset: Dataset, folder: Path) -> Training:
     sides: dict[str, Callable[[], Training]] = {
-        "train": lambda: ours(dataset, args.size, folder, NETS[args.net]),
+        "train": lambda: ours(dataset, args.size, folder, NETS[args.net], args.precision),
         "train-peer": lambda: train_peer(args, dataset),
         "train-alone": lambda: alone(args, dataset, training=True),
         "draw": lambda: draw_ours(args, dataset),
@@ -245,7 +253,7 @@ def main(args: Args) -> None:
             go = side(replace(args, side=args.side or "train"), dataset, Path(folder))
             work(go, profiled=args.profile)
         return
-    options = ("--net", args.net, "--data", args.data, "--size", args.size)
+    options = ("--net", args.net, "--data", args.data, "--size", args.size, "--precision", args.precision)
     sides = {name: Turns(__file__, "--side", name, *options) for name in SIDES}
     for one in sides.values():
         one.take(2)
@@ -253,7 +261,8 @@ def main(args: Args) -> None:
     for one in sides.values():
         one.process.communicate()
     flops = counted(lambda: our_model(args, dataset).net(*inputs(dataset, 1)))
-    print(f"{args.net} {args.size}, {args.data}: {flops / 1e6:.1f} MFLOPs, the peer {peer(args)[1] / 1e6:.1f}\n")
+    peers_flops = peer(args)[1]
+    print(f"{args.net} {args.size}, {args.data}, {args.precision}: {flops / 1e6:.1f} MFLOPs, {peers_flops / 1e6:.1f}\n")
     print("| what | images/s | the peer's | ratio (median) | share of the arithmetic alone (median) |")
     print("|---|---|---|---|---|")
     for what in ("train", "draw"):

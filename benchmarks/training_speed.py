@@ -32,7 +32,7 @@ import tyro
 from torch import Tensor, nn
 
 from limner.allocator import keep_freed_memory
-from limner.contracts import Condition, Level
+from limner.contracts import Condition, Level, Precision, arithmetic
 from limner.data import NO_AUGMENT, Dataset, gather, open_dataset, order
 from limner.distributed import ALONE
 from limner.recipes import Size, recipe
@@ -70,13 +70,13 @@ Training = Callable[[float], float]
 GRIDS_APART = 40.0
 
 
-def ours(dataset: Dataset, size: Size, folder: Path, name: str = "flow") -> Training:
+def ours(dataset: Dataset, size: Size, folder: Path, name: str = "flow", precision: Precision = "float32") -> Training:
     """The Trainer with all that a run does beside."""
     keep_freed_memory()  # as every run does
     settings = recipe(name, size)
     lesson = lesson_of(settings, dataset, ALONE)
     batches = batches_of(settings, dataset, ALONE, labelled=True)
-    trainer = Trainer(lesson.objective, settings.training, batches, images=2_000_000, precision="float32", seed=0)
+    trainer = Trainer(lesson.objective, settings.training, batches, images=2_000_000, precision=precision, seed=0)
     watcher = Watcher(folder, dataset, settings.watch.pictures, "wavelets", 0, None)
     tracker = Tracker(folder, 0)
     averaged = lesson.model_of(trainer.state.ema.modules[lesson.network])
@@ -105,7 +105,7 @@ def ours(dataset: Dataset, size: Size, folder: Path, name: str = "flow") -> Trai
 
 
 def plain(net: Callable[[Tensor, Tensor, Tensor], Tensor], module: nn.Module, dataset: Dataset, batch: int,
-          unshuffle: int) -> Training:  # fmt: skip
+          unshuffle: int, precision: Precision = "float32") -> Training:  # fmt: skip
     """A loop as diffusers' training scripts have it, around ``net(x, t, label)``."""
     from diffusers.optimization import get_cosine_schedule_with_warmup
     from diffusers.training_utils import EMAModel
@@ -130,7 +130,9 @@ def plain(net: Callable[[Tensor, Tensor, Tensor], Tensor], module: nn.Module, da
             x = x.contiguous(memory_format=torch.channels_last)
             noise, t = torch.randn_like(x), torch.rand(len(x))
             level = t.reshape(-1, 1, 1, 1)
-            loss = F.mse_loss(net((1 - level) * x + level * noise, t, label), noise - x)
+            with arithmetic(x.device, precision):
+                said = net((1 - level) * x + level * noise, t, label)
+            loss = F.mse_loss(said.float(), noise - x)
             loss.backward()
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()

@@ -27,6 +27,7 @@ from limner import commands, judging
 from limner.allocator import keep_freed_memory
 from limner.commands import Outcome
 from limner.comparison import JUDGED
+from limner.contracts import Precision
 from limner.data import DataConfig
 from limner.demo import demo as run_demo
 from limner.distributed import ALONE, Lost, World, join
@@ -120,6 +121,7 @@ class Sample:
         guidance: how strongly to steer to the class; 1 is off.
         guide: steer away from this worse model of the same pictures instead (autoguidance); a run or a snapshot.
         size: height and width, if not those that the model was made for.
+        precision: of the network's products; bfloat16 is faster where a machine has it, and changes pictures a little.
         out: a .png for one grid, or a folder for single files, which keep 16 bits where the model has them.
         overwrite: replace what is at --out.
         json: print one JSON object, for programs.
@@ -134,6 +136,7 @@ class Sample:
     guidance: float | None = None
     guide: Path | None = None
     size: tuple[int, int] | None = None
+    precision: Precision = "float32"
     out: Path = Path("samples.png")
     overwrite: bool = False
     json: bool = False
@@ -149,6 +152,7 @@ class Sample:
             self.guidance,
             self.guide,
             self.size,
+            self.precision,
             self.out,
             self.overwrite,
         )

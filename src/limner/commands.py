@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from limner.contracts import ImageSpec, Model
+from limner.contracts import ImageSpec, Model, Precision
 from limner.data import DataConfig
 from limner.data.levels import Pixels
 from limner.distributed import join
@@ -135,6 +135,7 @@ def sample(
     guidance: float | None,
     guide: Path | None,
     size: tuple[int, int] | None,
+    precision: Precision,
     out: Path,
     overwrite: bool,
 ) -> Outcome:
@@ -155,6 +156,7 @@ def sample(
         guidance=guidance,
         guide=worse,
         size=size,
+        precision=precision,
         world=world,
     )
     names = class_names(loaded, n, label)

@@ -22,6 +22,14 @@ from limner.errors import UserError, within
 Mode = Literal["L", "RGB", "RGBA"]
 CHANNELS: dict[str, int] = {"L": 1, "RGB": 3, "RGBA": 4}
 
+Precision = Literal["float32", "bfloat16"]
+"""Of a network's products; its weights and sums are float32 in any case."""
+
+
+def arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which networks compute in that precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
 
 @dataclass(frozen=True)
 class ImageSpec:

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from limner.models.fused import modulated, normed_and_turned, wide
+from limner.models.fused import modulated, normed_and_turned
+from limner.models.layers import wide
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:

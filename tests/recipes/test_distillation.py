@@ -42,7 +42,7 @@ def test_a_critic_is_trained_saved_and_resumed(teacher: Path, bars: Path, tmp_pa
     whole = end(run)
     first = load_tensors(checkpoints(run / "checkpoints")[0])[0]
     heads = [name for name in whole if "critic" in name and name.endswith("narrow.weight")]
-    assert len(heads) >= 2
+    assert heads
     assert all(not torch.equal(first[name], whole[name]) for name in heads)
     shutil.copytree(run, again)
     shutil.rmtree(again / "snapshot")

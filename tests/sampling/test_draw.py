@@ -87,6 +87,12 @@ def noise_of(samples: Tensor, steps: int) -> Tensor:
     return paths.x
 
 
+def test_half_precision_draws_nearly_the_same(model: Model) -> None:
+    full, half = (sample(model, 8, seed=3, config=CONFIGS["heun"], precision=one) for one in ("float32", "bfloat16"))
+    off = np.abs(full.astype(int) - half.astype(int))
+    assert 0 < off.mean() < 3
+
+
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_noise_is_the_same_bits_in_any_batch(steps: int) -> None:
     samples = torch.arange(65)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from test_trainer import Line, batches
 
-from limner.training.config import Precision, TrainingConfig
+from limner.contracts import Precision
+from limner.training.config import TrainingConfig
 from limner.training.describing import expectation
 from limner.training.trial import has_bfloat16, tried
 

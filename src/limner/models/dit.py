@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -20,8 +21,8 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
-from limner.models.fused import modulated, normed_and_turned, wide
-from limner.models.layers import last, padded, to_multiple, zeroed
+from limner.models.fused import modulated, normed_and_turned
+from limner.models.layers import attend, last, padded, to_multiple, wide, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12
@@ -109,8 +110,8 @@ class Block(nn.Module):
         per_head = (self.heads, width // self.heads)
         qk = normed_and_turned(wide(self.qk(x)).reshape(n, length, 2, *per_head), self.qk_scale, turns)
         value = self.value(x).reshape(n, length, *per_head)
-        q, k = qk.to(value.dtype).unbind(2)
-        a = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2))
+        q, k = qk.unbind(2)
+        a = attend(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2))
         out: Tensor = self.dropout(self.out(a.transpose(1, 2).flatten(2)))
         return out
 
@@ -149,9 +150,10 @@ class DiT(nn.Module):
         return h[:, :, :height, :width]
 
     def features(self, x: Tensor, noise: Tensor, label: Tensor | None) -> list[Tensor]:
-        """What each block makes of x, (N, width, H in patches, W in patches)."""
+        """What each block of the first half makes of x, (N, width, H in patches, W in patches). The others are not
+        asked."""
         patches = self._patches(x)
-        layers = self._layers(patches, self.embed(noise, label))
+        layers = islice(self._layers(patches, self.embed(noise, label)), (len(self.blocks) + 1) // 2)
         return [h.transpose(1, 2).reshape(len(h), -1, *patches.shape[2:]) for h in layers]
 
     def _patches(self, x: Tensor) -> Tensor:

@@ -21,11 +21,6 @@ def _inverse_rms(x: Tensor) -> Tensor:
     return norm.square_().div_(x.shape[-1]).add_(_EPSILON).rsqrt_()
 
 
-def wide(x: Tensor) -> Tensor:
-    """x in float32 at least: what is summed over layers, and norms, are not for the narrow types of products."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 class _Modulated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,3 +35,29 @@ def padded(x: Tensor, side: int) -> Tensor:
 def to_multiple(value: float, of: int) -> int:
     """The nearest positive multiple."""
     return max(of, round(value / of) * of)
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in float32 at least: what is summed over layers, and norms, are not for the narrow types of products."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm of what it is given in float32 at least, as autocast has it on GPUs. On processors torch's own of
+    bfloat16 takes four times as long, and its gradient for the weights alone, of channels_last maps, breaks the
+    process (torch 2.13)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = wide(x)
+        if x.device.type == "cpu" and not x.requires_grad and torch.is_grad_enabled():
+            x = x.contiguous()
+        return super().forward(x)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of each head's tokens to one another, (N, heads, L, D) each; on processors in float32 at least, because
+    torch's gradient in bfloat16 takes ten times as long there."""
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(wide(query), wide(key), wide(value))

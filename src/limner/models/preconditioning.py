@@ -129,7 +129,7 @@ class Preconditioned(Denoiser):
         return self._predicted(x, at, cond, None)
 
     def features(self, x: Tensor, at: Level, cond: Condition) -> list[Tensor]:
-        """What the network's blocks make of x, (N, C, H, W), each of its own shape."""
+        """What the first half of the network's blocks make of x, (N, C, H, W), each of its own shape."""
         c = self.preconditioning.coefficients(at, self.sigma_data)
         told = self._centred(x, at) * c.into.reshape(-1, 1, 1, 1)
         seen: list[Tensor] = self.net.features(told, c.noise, cond.label)  # type: ignore[operator]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
-from limner.models.layers import last, padded, zeroed
+from limner.models.layers import GroupNorm, attend, last, padded, zeroed
 
 #: Shortest longer side that an automatic stem leaves.
 _SHORTEST = 12
@@ -78,8 +79,8 @@ def _parts(channels: int, most: int) -> int:
     return next(parts for parts in range(max(1, most), 0, -1) if channels % parts == 0)
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(_parts(channels, min(32, channels // 8)), channels)
+def _norm(channels: int) -> GroupNorm:
+    return GroupNorm(_parts(channels, min(32, channels // 8)), channels)
 
 
 class Block(nn.Module):
@@ -118,7 +119,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(n, 3, self.heads, c // self.heads, h * w).transpose(3, 4).unbind(1)
-        a = F.scaled_dot_product_attention(q, k, v)
+        a = attend(q, k, v)
         out: Tensor = x + self.out(a.transpose(2, 3).reshape(n, c, h, w))
         return out
 
@@ -182,8 +183,9 @@ class UNet(nn.Module):
         return h[:, :, :height, :width]
 
     def features(self, x: Tensor, noise: Tensor, label: Tensor | None) -> list[Tensor]:
-        """What each block makes of x, (N, channels of the block, H of its resolution, W)."""
-        return [*self._layers(self._folded(x), self.embed(noise, label))]
+        """What each block on the way down makes of x, and the middle one, (N, channels of the block, H of its
+        resolution, W). The way up is not taken."""
+        return [*islice(self._layers(self._folded(x), self.embed(noise, label)), len(self.down) + 1)]
 
     def _folded(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(padded(x, self.stride), self.unshuffle)

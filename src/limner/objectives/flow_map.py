@@ -213,14 +213,18 @@ class CriticisedFlowMapping(FlowMapping):
         with torch.enable_grad():
             drawn = taught.said.detach().requires_grad_()
             features = seen(drawn)
-            (up,) = torch.autograd.grad(self.critic(features, taught.cond).mean(1).sum(), drawn)
+            leaves = [one.detach().requires_grad_() for one in features]
+            # Views, because whoever counts operations by module follows no leaf.
+            scores = self.critic([one.view_as(one) for one in leaves], taught.cond)
+            slopes = torch.autograd.grad(scores.mean(1).sum(), leaves, retain_graph=True)
+            (up,) = torch.autograd.grad(features, drawn, slopes)
         # As strong as the pull towards the path, whatever the units of scores are.
         path = (taught.error / taught.way.at.sigma.clamp_min(0.02).reshape(-1, 1, 1, 1)).detach()
         pull = self.config.critic.pull * ends * _norm(path) / _norm(up).clamp_min(1e-12)
         praise = (taught.said * up).mean(dim=(1, 2, 3)) * 2 * pull
         with torch.no_grad():
             real = seen(batch.images)
-        wrong = hinge(self.critic(real, taught.cond), self.critic([one.detach() for one in features], taught.cond))
+        wrong = hinge(self.critic(real, taught.cond), scores)
         critic = (wrong * ends).mean()
         return {
             "loss": consistency.mean() - praise.mean() + critic,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from limner import random
-from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
+from limner.contracts import Condition, ImageSpec, Level, Model, Precision, SampleConfig, arithmetic
 from limner.distributed import ALONE, World
 from limner.errors import UserError, nearest, within
 from limner.sampling.discretization import DISCRETIZATIONS
@@ -124,7 +124,7 @@ def draw(
     *,
     seed: int,
     batch: int,
-    precision: torch.dtype = torch.float32,
+    precision: Precision = "float32",
     guide: Model | None = None,
 ) -> Iterator[Tensor]:
     """Yields (B, C, H, W) float32 in [-1, 1], batch by batch, for the samples of the given global indices."""
@@ -137,7 +137,7 @@ def draw(
         part = slice(first, first + batch)
         these = cond.index(part)
         paths = begin(spec, samples[part], [schedule] * len(samples[part]), solver, seed=seed)
-        with torch.no_grad(), torch.autocast(samples.device.type, precision, enabled=precision != torch.float32):
+        with torch.no_grad(), arithmetic(samples.device, precision):
             for _ in range(config.steps):
                 advance(paths, denoise, solver, these, seed=seed)
             yield model.codec.decode(paths.x).float().clamp(-1, 1)
@@ -201,6 +201,7 @@ def sample(
     guide: Model | None = None,
     size: tuple[int, int] | None = None,
     batch: int = 128,
+    precision: Precision = "float32",
     on_progress: Callable[[int], None] | None = None,
     world: World = ALONE,
 ) -> np.ndarray:
@@ -219,6 +220,8 @@ def sample(
         size: (height, width) of the pictures; the model's own by default. Others are worth drawing where the model was
             trained on several.
         batch: samples drawn together; only memory and speed depend on it.
+        precision: of the network's products; "bfloat16" is faster where the machine has it, and changes pictures a
+            little.
         on_progress: called with the number of pictures that this process has done.
         world: the processes that draw together, from ``limner.join()``.
 
@@ -245,7 +248,17 @@ def sample(
                 break
             # Who has no batch left helps the others with a sharded network, by drawing some picture for nothing.
             part = slice(first, first + batch) if first < n else slice(0, 1)
-            for images in draw(model, cond.index(part), numbers[part], resolved, seed=seed, batch=batch, guide=guide):
+            drawn = draw(
+                model,
+                cond.index(part),
+                numbers[part],
+                resolved,
+                seed=seed,
+                batch=batch,
+                precision=precision,
+                guide=guide,
+            )
+            for images in drawn:
                 if first < n:
                     out[part] = to_pixels(images, bits)
                     done += len(images)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from limner.training.config import Precision, TrainingConfig, WatchConfig
+from limner.contracts import Precision
+from limner.training.config import TrainingConfig, WatchConfig
 
 #: Share of a budget in minutes after which its images are settled for good, below the half at which the rate begins to
 #: fall; and the most seconds after which they are settled first, so that there are checkpoints from then on.

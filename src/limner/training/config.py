@@ -8,8 +8,6 @@ from typing import Literal
 from limner.errors import UserError, within
 from limner.training.schedules import Cooldown, Schedule
 
-Precision = Literal["float32", "bfloat16"]
-
 
 @dataclass(frozen=True)
 class RecoveryConfig:

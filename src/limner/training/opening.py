@@ -12,7 +12,7 @@ import torch
 
 from limner import random
 from limner.config import from_json, to_json
-from limner.contracts import Condition
+from limner.contracts import Condition, Precision
 from limner.data import DataConfig, Dataset, gather, open_dataset
 from limner.data.buckets import Buckets
 from limner.distributed import World
@@ -28,7 +28,7 @@ from limner.training.budget import (
     settled,
 )
 from limner.training.clock import Measuring
-from limner.training.config import Budget, Precision
+from limner.training.config import Budget
 from limner.training.describing import expectation
 from limner.training.job import Lesson, Recipe
 from limner.training.trainer import Batches, Trainer

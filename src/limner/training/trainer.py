@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from limner import random
+from limner.contracts import Precision, arithmetic
 from limner.distributed import ALONE, Reducer, World
 from limner.errors import UserError
 from limner.objectives import Batch, Context, Objective, Update
 from limner.shards import is_sharded, local
 from limner.training.checkpoint import Progress, TrainingState
-from limner.training.config import Precision, TrainingConfig
+from limner.training.config import TrainingConfig
 from limner.training.ema import EMA, ema_decay
 from limner.training.profiles import exponent, power_decay
 from limner.training.sharding import clipped, held, shard, squares
@@ -25,8 +25,6 @@ from limner.training.soundness import Verdicts, finite, flat, step_if
 
 Batches = Callable[[int, int], Batch]
 """(first, count) to the batch at these positions of the run, counted in images seen; a pure function."""
-
-_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Trainer:
@@ -79,7 +77,6 @@ class Trainer:
         self.state = TrainingState(objective, ema, objective.optimizers(), profiles)
         self.progress = Progress()
         self.precision = precision
-        self._dtype = _DTYPES[precision]
         self._rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.state.optimizers.items()}
         self.world = world
         self._trained = {u.name: _parameters(objective, u.params) for u in self.updates}
@@ -156,7 +153,7 @@ class Trainer:
                 # Of the whole batch, however it is shared out: then sums over processes are means over it.
                 weight = len(piece.samples) / self.config.batch
                 context = Context(self.seed, piece.samples, update.name, share, shared, piece.images.dtype)
-                with self._autocast():
+                with arithmetic(self.device, self.precision):
                     losses = update.loss(piece, context)
                 (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
                 for name, value in losses.items():
@@ -194,11 +191,6 @@ class Trainer:
         others, which sharded networks need."""
         size, batch = self.world.size, self.config.batch
         return min(math.ceil(self.config.accumulate * math.ceil(batch / size) / batch), batch // size)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self._dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self._dtype)
 
     def _half_life(self) -> float:
         """Of the average, in images; as long as the run's length is not known, its warm-up alone rules."""

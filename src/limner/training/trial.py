@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+from limner.contracts import Precision
 from limner.objectives import Objective
-from limner.training.config import Precision, TrainingConfig
+from limner.training.config import TrainingConfig
 from limner.training.describing import peak_memory
 from limner.training.trainer import Batches, Trainer
 

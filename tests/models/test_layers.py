@@ -1,0 +1,56 @@
+"""Networks in half precision: what is too delicate or too slow for it is done in float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from limner.contracts import arithmetic
+from limner.models.layers import GroupNorm, attend, wide
+
+CPU = torch.device("cpu")
+
+
+def test_group_norm_of_half_precision_is_that_of_float32() -> None:
+    x = (torch.randn(3, 16, 5, 4, generator=torch.Generator().manual_seed(0)) * 40 + 300).bfloat16()
+    norm = GroupNorm(4, 16)
+    with arithmetic(CPU, "bfloat16"):
+        out = norm(x)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, nn.GroupNorm(4, 16)(x.float()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_group_norm_behind_a_frozen_layer(groups: int) -> None:
+    """Torch's own reads memory that is not there: only the weights ask for a gradient."""
+    x = torch.randn(3, 16, 5, 4, generator=torch.Generator().manual_seed(0))
+    norm, peer = GroupNorm(groups, 16), nn.GroupNorm(groups, 16)
+    norm(x.contiguous(memory_format=torch.channels_last)).square().sum().backward()
+    peer(x).square().sum().backward()
+    for one, other in zip(norm.parameters(), peer.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_attention_in_half_precision_is_that_of_float32(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 10, 8, generator=generator).to(dtype).requires_grad_() for _ in range(3))
+    with arithmetic(CPU, "bfloat16"):
+        out = attend(q, k, v)
+    assert out.dtype == torch.promote_types(dtype, torch.float32)
+    expected = F.scaled_dot_product_attention(wide(q), wide(k), wide(v))
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+    grads = torch.autograd.grad(out.square().sum(), (q, k, v))
+    assert [g.dtype for g in grads] == [dtype] * 3
+    for one, other in zip(grads, torch.autograd.grad(expected.square().sum(), (q, k, v)), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_arithmetic_is_that_precision_whatever_is_around_it() -> None:
+    layer, x = nn.Linear(4, 4), torch.ones(2, 4)
+    with arithmetic(CPU, "bfloat16"):
+        assert layer(x).dtype == torch.bfloat16
+        with arithmetic(CPU, "float32"):
+            assert layer(x).dtype == torch.float32
