@@ -51,7 +51,7 @@ class _NormedAndTurned(torch.autograd.Function):
         inverse = _inverse_rms(x)
         normed = x * inverse
         ctx.save_for_backward(normed, inverse, weight, turns)
-        out = normed * weight
+        out = normed * weight if any(ctx.needs_input_grad) else normed.mul_(weight)
         _pairs(out).mul_(turns)
         return out
 

@@ -55,9 +55,9 @@ class GroupNorm(nn.GroupNorm):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of each head's tokens to one another, (N, heads, L, D) each; on processors in float32 at least, because
-    torch's gradient in bfloat16 takes ten times as long there."""
-    if query.device.type != "cpu":
+    """Attention of each head's tokens to one another, (N, heads, L, D) each, in the type of the values; on processors
+    in float32 at least where a gradient will be asked for, because torch's in bfloat16 takes ten times as long."""
+    if query.device.type != "cpu" or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value)
     with torch.autocast("cpu", enabled=False):
         return F.scaled_dot_product_attention(wide(query), wide(key), wide(value))
