@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limner import random
 from limner.contracts import Condition, Denoiser, FlowMap, Level, Prediction
 from limner.errors import UserError
 from limner.models import PRECONDITIONINGS, PreconditionedFlowMap
@@ -16,11 +15,10 @@ from limner.objectives import (
     AdamWConfig,
     Batch,
     Context,
-    Critic,
-    CriticConfig,
-    CriticisedFlowMapping,
     FlowMapConfig,
     FlowMapping,
+    MatchedFlowMapping,
+    MatchingConfig,
 )
 
 MEAN, STD = 0.3, 0.4
@@ -135,7 +133,7 @@ def test_a_small_network_learns_to_draw_in_a_few_jumps() -> None:
             return out
 
     net = PreconditionedFlowMap(Small(), PRECONDITIONINGS["flow"], STD, (MEAN,))
-    objective = FlowMapping(net, None, FlowMapConfig(fineness=16, shift=1.0), AdamWConfig(lr=3e-3))
+    objective = FlowMapping(net, None, FlowMapConfig(steps=(1, 2, 4), fineness=16, shift=1.0), AdamWConfig(lr=3e-3))
     (optimizer,) = objective.optimizers().values()
     for step in range(600):
         samples = torch.arange(step * 256, step * 256 + 256)
@@ -159,9 +157,9 @@ def test_a_small_network_learns_to_draw_in_a_few_jumps() -> None:
 
 
 @pytest.mark.parametrize("noise", [(0.5, 0.4), (-0.1, 0.5), (0.1, 1.0), (float("nan"), 0.5)])
-def test_levels_at_which_a_critic_cannot_look(noise: tuple[float, float]) -> None:
-    with pytest.raises(UserError, match=r"objective\.critic\.noise"):
-        CriticConfig(noise=noise)
+def test_levels_at_which_nothing_can_be_matched(noise: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match=r"objective\.matching\.noise"):
+        MatchingConfig(noise=noise)
 
 
 @pytest.mark.parametrize(
@@ -173,58 +171,59 @@ def test_settings_that_cannot_be(changes: dict[str, object], says: str) -> None:
         FlowMapConfig(**changes)  # type: ignore[arg-type]
 
 
-class Eye(KnownMap):
-    """Sees pictures as they are."""
-
-    def features(self, x: Tensor, at: Level, cond: Condition) -> list[Tensor]:
-        return [x]
+def matched(config: FlowMapConfig) -> MatchedFlowMapping:
+    return MatchedFlowMapping(KnownMap(), Known(), Known(), config, AdamWConfig(lr=0.02))  # type: ignore[arg-type]
 
 
-def criticised(config: FlowMapConfig) -> CriticisedFlowMapping:
-    with random.scoped(0, "init"):
-        critic = Critic([1], 8, 0).double()
-    return CriticisedFlowMapping(KnownMap(), Known(), Eye(), critic, config, AdamWConfig())
+def by_said(objective: FlowMapping) -> Tensor:
+    """The loss's gradient for what the map says."""
+    seen: list[Tensor] = []
+    average = objective.denoiser.average
+
+    def noted(x: Tensor, at: Level, to: Level, cond: Condition) -> Prediction:
+        out = average(x, at, to, cond)
+        if out.x0.requires_grad:  # not where the target is looked up
+            out.x0.retain_grad()
+            seen.append(out.x0)
+        return out
+
+    objective.denoiser.average = noted  # type: ignore[method-assign]
+    data, context = batch(200)
+    objective.loss(data, context)["loss"].backward()
+    gradient = seen[-1].grad
+    assert gradient is not None
+    return gradient
 
 
-def test_a_critic_pulls_as_strongly_as_was_asked() -> None:
-    """Each sample's gradient is that of the path and one of its own direction, of the share asked for of its length;
-    where jumps do not end with a picture, that of the path alone."""
-    config = FlowMapConfig(steps=(1, 2), anchor=0.3, critic=CriticConfig(pull=0.25))
-    objective, plain = criticised(config), FlowMapping(KnownMap(), Known(), config, AdamWConfig())
-
-    def by_said(one: FlowMapping) -> Tensor:
-        seen: list[Tensor] = []
-        average = one.denoiser.average
-
-        def noted(x: Tensor, at: Level, to: Level, cond: Condition) -> Prediction:
-            out = average(x, at, to, cond)
-            if out.x0.requires_grad:  # not where the target is looked up
-                out.x0.retain_grad()
-                seen.append(out.x0)
-            return out
-
-        one.denoiser.average = noted  # type: ignore[method-assign]
-        data, context = batch(200)
-        one.loss(data, context)["loss"].backward()
-        gradient = seen[-1].grad
-        assert gradient is not None
-        return gradient
-
-    path, both = by_said(plain), by_said(objective)
-    apart, length = (x.flatten(1).norm(dim=1) for x in (both - path, path))
-    ends = objective._way(batch(200)[1]).to.sigma == 0
-    assert 0 < int(ends.sum()) < 200
-    torch.testing.assert_close(apart[ends], 0.25 * length[ends])
-    assert float(apart[~ends].abs().max()) == 0
+def test_the_teachers_own_distribution_is_left_alone() -> None:
+    config = FlowMapConfig()
+    plain = FlowMapping(KnownMap(), Known(), config, AdamWConfig())
+    torch.testing.assert_close(by_said(matched(config)), by_said(plain), rtol=0, atol=0)
 
 
-def test_a_critic_learns_what_is_missing_and_says_so() -> None:
-    """Pictures of the data against ones that are too bright: the pull is towards darker ones."""
-    objective = criticised(FlowMapConfig(steps=(1,), anchor=0.0, critic=CriticConfig(noise=(0.05, 0.2))))
+def test_matching_pulls_by_what_tells_the_two_apart() -> None:
+    """The other denoiser says pictures brighter by 0.2 everywhere, as if drawn ones were: the path's end moves down by
+    the share of it that was asked for, where a picture was drawn from much noise, and nowhere else."""
+    config = FlowMapConfig(steps=(1, 2), anchor=0.3, matching=MatchingConfig(pull=0.25, above=0.6))
+    plain, objective = FlowMapping(KnownMap(), Known(), config, AdamWConfig()), matched(config)
     with torch.no_grad():
-        objective.denoiser.off.fill_(1.0)  # type: ignore[union-attr]
-    (_, optimizer), *_ = [item for item in objective.optimizers().items() if item[0] == "critic"]
-    for step in range(60):
+        objective.other.weight.fill_(0.2)  # type: ignore[union-attr, operator]
+    apart = by_said(objective) - by_said(plain)
+    way = objective._way(batch(200)[1])
+    there = (way.to.sigma == 0) & (way.at.sigma >= 0.6)
+    assert 0 < int(there.sum()) < 200
+    expected = 2 * 0.25 * 0.2 / way.at.sigma[there].double().square() / apart.numel()
+    torch.testing.assert_close(apart[there], expected.reshape(-1, 1, 1, 1).expand_as(apart[there]))
+    assert float(apart[~there].abs().max()) == 0
+
+
+def test_the_other_denoiser_learns_what_is_drawn() -> None:
+    """Pictures that are too bright by 0.5: so is what it says, and matching then pulls towards darker ones."""
+    objective = matched(FlowMapConfig(anchor=0.0))
+    with torch.no_grad():
+        objective.denoiser.off.fill_(0.5)  # type: ignore[union-attr, operator]
+    optimizer = objective.optimizers()["other"]
+    for step in range(100):
         samples = torch.arange(64 * step, 64 * step + 64)
         context = Context(7, samples, "map", 0.0, dtype=torch.float64)
         data = Batch(MEAN + STD * context.noise("data", (1, 4, 4)), Condition(), samples)
@@ -233,16 +232,12 @@ def test_a_critic_learns_what_is_missing_and_says_so() -> None:
         optimizer.step()
         objective.zero_grad()
         if step == 0:
-            first = told["critic"].item()
-    assert told["critic"].item() < 0.5 * first
-    low, high = (torch.full((64, 1, 4, 4), value, dtype=torch.float64) for value in (MEAN, MEAN + 1))
-    assert float(objective.critic([low], Condition()).mean()) > float(objective.critic([high], Condition()).mean())
-
-
-def test_labels_reach_the_critic() -> None:
-    critic = Critic([3], 8, 4)
-    torch.nn.init.normal_(critic.heads[0].label.weight)  # type: ignore[union-attr, arg-type]
-    seen = [torch.ones(2, 3, 6, 5)]
-    a, b = critic(seen, Condition(torch.tensor([0, 3])))
-    assert not torch.allclose(a, b)
-    assert torch.equal(critic(seen, Condition(torch.tensor([-1, -1]))), critic(seen, Condition()))
+            first = told["other"].item()
+            assert told["difference"].item() == 0
+    assert told["other"].item() < first
+    assert objective.other.weight.item() > 0.03  # type: ignore[union-attr, operator]
+    assert objective.teacher.weight.item() == 0  # type: ignore[union-attr, operator]
+    with torch.no_grad():
+        objective.denoiser.off.zero_()  # type: ignore[union-attr, operator]
+    plain = FlowMapping(KnownMap(), Known(), objective.config, AdamWConfig())
+    assert float((by_said(objective) - by_said(plain)).mean()) > 0  # downhill is darker

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Literal
 
 import torch
@@ -148,13 +147,6 @@ class DiT(nn.Module):
         h = self.head(modulated(h, scale, shift))
         h = F.pixel_shuffle(h.transpose(1, 2).unflatten(2, patches.shape[2:]), self.patch)
         return h[:, :, :height, :width]
-
-    def features(self, x: Tensor, noise: Tensor, label: Tensor | None) -> list[Tensor]:
-        """What each block of the first half makes of x, (N, width, H in patches, W in patches). The others are not
-        asked."""
-        patches = self._patches(x)
-        layers = islice(self._layers(patches, self.embed(noise, label)), (len(self.blocks) + 1) // 2)
-        return [h.transpose(1, 2).reshape(len(h), -1, *patches.shape[2:]) for h in layers]
 
     def _patches(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(padded(x, self.patch), self.patch)

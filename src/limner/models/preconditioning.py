@@ -128,13 +128,6 @@ class Preconditioned(Denoiser):
     def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
         return self._predicted(x, at, cond, None)
 
-    def features(self, x: Tensor, at: Level, cond: Condition) -> list[Tensor]:
-        """What the first half of the network's blocks make of x, (N, C, H, W), each of its own shape."""
-        c = self.preconditioning.coefficients(at, self.sigma_data)
-        told = self._centred(x, at) * c.into.reshape(-1, 1, 1, 1)
-        seen: list[Tensor] = self.net.features(told, c.noise, cond.label)  # type: ignore[operator]
-        return seen
-
     def _centred(self, x: Tensor, at: Level) -> Tensor:
         return x - at.alpha.reshape(-1, 1, 1, 1) * self.mean
 

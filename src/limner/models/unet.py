@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Literal
 
 import torch
@@ -181,11 +180,6 @@ class UNet(nn.Module):
         h = last(self._layers(self._folded(x), self.embed(noise, label, to)))
         h = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.unshuffle)
         return h[:, :, :height, :width]
-
-    def features(self, x: Tensor, noise: Tensor, label: Tensor | None) -> list[Tensor]:
-        """What each block on the way down makes of x, and the middle one, (N, channels of the block, H of its
-        resolution, W). The way up is not taken."""
-        return [*islice(self._layers(self._folded(x), self.embed(noise, label)), len(self.down) + 1)]
 
     def _folded(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(padded(x, self.stride), self.unshuffle)

@@ -1,8 +1,8 @@
 """What a model is taught, apart from what it is."""
 
-from limner.objectives.critic import Critic, CriticConfig
 from limner.objectives.denoising import Denoising, DenoisingConfig
-from limner.objectives.flow_map import CriticisedFlowMapping, FlowMapConfig, FlowMapping
+from limner.objectives.flow_map import FlowMapConfig, FlowMapping, MatchingConfig
+from limner.objectives.matching import MatchedFlowMapping
 from limner.objectives.noise_levels import Discrete, LogitNormal, LogNormal, NoiseLevels
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
 from limner.objectives.optimizers import AdamWConfig, MuonConfig, OptimizerConfig, Optimizers
@@ -12,9 +12,6 @@ __all__ = [
     "AdamWConfig",
     "Batch",
     "Context",
-    "Critic",
-    "CriticConfig",
-    "CriticisedFlowMapping",
     "Denoising",
     "DenoisingConfig",
     "Discrete",
@@ -24,6 +21,8 @@ __all__ = [
     "LogNormal",
     "LogitNormal",
     "Losses",
+    "MatchedFlowMapping",
+    "MatchingConfig",
     "MuonConfig",
     "NoiseLevels",
     "Objective",

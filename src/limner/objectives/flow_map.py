@@ -9,17 +9,38 @@ consistency models*, algorithm 1). The small step is a trained denoiser's (disti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from limner.contracts import Condition, Denoiser, Level, Prediction
 from limner.errors import UserError, within
-from limner.models import Preconditioned, PreconditionedFlowMap
-from limner.objectives.critic import Critic, CriticConfig, hinge
+from limner.models import PreconditionedFlowMap
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
 from limner.objectives.optimizers import OptimizerConfig, Optimizers
+
+
+@dataclass(frozen=True)
+class MatchingConfig:
+    """How the distribution of what is drawn is matched with the teacher's.
+
+    Attributes:
+        pull: towards the teacher's distribution, as a share of what tells the two apart; 0 is none.
+        above: only what is drawn from at least this share of noise is matched; from less a picture is nearly given.
+        noise: (least, most) of the share of noise under which both are looked at.
+    """
+
+    pull: float = 0.3
+    above: float = 0.5
+    noise: tuple[float, float] = (0.05, 0.95)
+
+    def __post_init__(self) -> None:
+        within("objective.matching.pull", self.pull, 0, 100)
+        within("objective.matching.above", self.above, 0, 1)
+        least, most = self.noise
+        within("objective.matching.noise", least, 0.001, most)
+        within("objective.matching.noise", most, least, 0.999)
 
 
 @dataclass(frozen=True)
@@ -27,23 +48,24 @@ class FlowMapConfig:
     """What a flow map is taught, on the line of rectified flow.
 
     Attributes:
-        steps: the numbers of jumps that sampling may take; each as often.
+        steps: the numbers of jumps, each as often, at whose ends jumps end; 1 suits any number with fresh noise between
+            (eta 1), where each leads to a picture.
         fineness: small steps of a whole path.
         shift: of the times, as the flow discretization's; sampling without fresh noise (eta 0) must take the same.
         anchor: share of samples that are taught as a denoiser's, without a jump.
         label_dropout: share of samples whose label is hidden.
-        critic: of the pictures that jumps lead to, where a teacher's paths are learned.
+        matching: of what is drawn with a teacher's pictures, where there is one.
 
     Raises:
         UserError: numbers out of bounds.
     """
 
-    steps: tuple[int, ...] = (1, 2, 4)
+    steps: tuple[int, ...] = (1,)
     fineness: int = 64
-    shift: float = 1.5
+    shift: float = 3.0
     anchor: float = 0.25
     label_dropout: float = 0.0
-    critic: CriticConfig = field(default_factory=CriticConfig)
+    matching: MatchingConfig = MatchingConfig()
 
     def __post_init__(self) -> None:
         within("objective.fineness", self.fineness, 2, 10_000)
@@ -60,7 +82,7 @@ class FlowMapConfig:
 
 
 @dataclass(frozen=True)
-class _Way:
+class Way:
     """Where each sample is, where its small step leads, where its jump ends, and whether the one is the other (N,)."""
 
     at: Level
@@ -70,13 +92,14 @@ class _Way:
 
 
 @dataclass(frozen=True)
-class _Taught:
-    """What the map said of a batch, (N, C, H, W), how far that is from what it should say, in units of the noise, which
-    way it was asked for, and under which condition."""
+class Taught:
+    """What the map said of a batch, (N, C, H, W), how far that is from what it should say, in units of the noise,
+    (N, 1, 1, 1), which way it was asked for, and under which condition."""
 
     said: Tensor
     error: Tensor
-    way: _Way
+    unit: Tensor
+    way: Way
     cond: Condition
 
 
@@ -123,9 +146,9 @@ class FlowMapping(Objective):
         return [Update("map", optimizers=tuple(self.optimizers()), params=("denoiser",), loss=self.loss)]
 
     def loss(self, batch: Batch, context: Context) -> Losses:
-        return {"loss": self._taught(batch, context).error.square().mean()}
+        return {"loss": self.taught(batch, context).error.square().mean()}
 
-    def _taught(self, batch: Batch, context: Context) -> _Taught:
+    def taught(self, batch: Batch, context: Context) -> Taught:
         way = self._way(context)
         alpha, sigma = way.at.like(batch.images)
         noise = context.noise("noise", tuple(batch.images.shape[1:]))
@@ -133,9 +156,10 @@ class FlowMapping(Objective):
         x = (alpha * batch.images).addcmul(sigma, noise)
         target = self._target(x, batch.images, way, cond)
         said = self.denoiser.average(x, way.at, way.to, cond).x0
-        return _Taught(said, (said - target) / way.at.sigma.clamp_min(0.02).reshape(-1, 1, 1, 1), way, cond)
+        unit = way.at.sigma.clamp_min(0.02).reshape(-1, 1, 1, 1)
+        return Taught(said, (said - target) / unit, unit, way, cond)
 
-    def _way(self, context: Context) -> _Way:
+    def _way(self, context: Context) -> Way:
         position = context.spread("level")
         counts = torch.tensor(self.config.steps, device=position.device)
         chosen = counts[(context.uniform("steps") * len(counts)).long().clamp_max(len(counts) - 1)]
@@ -143,7 +167,7 @@ class FlowMapping(Objective):
         soon = position - 1 / self.config.fineness
         still = context.uniform("anchor") < self.config.anchor
         level = self.config.level
-        return _Way(
+        return Way(
             level(position),
             level(torch.maximum(soon, end)),
             level(torch.where(still, position, end)),
@@ -151,89 +175,10 @@ class FlowMapping(Objective):
         )
 
     @torch.no_grad()
-    def _target(self, x: Tensor, images: Tensor, way: _Way, cond: Condition) -> Tensor:
+    def _target(self, x: Tensor, images: Tensor, way: Way, cond: Condition) -> Tensor:
         """The x0 by which the jump would land where it lands from the small step's end."""
         guess = Prediction(images) if self.teacher is None else self.teacher(x, way.at, cond)
         near = guess.moved(x, way.at, way.soon)
         landed = self.denoiser.jump(near, way.soon, way.to, cond)
         by = Prediction.of_move(x, way.at, landed, way.to)
         return torch.where(way.short.reshape(-1, 1, 1, 1), guess.x0, by.x0)
-
-
-class CriticisedFlowMapping(FlowMapping):
-    """Consistency of jumps, and a critic of the pictures that they lead to.
-
-    Where the network cannot follow a path exactly, least squares makes it say a mean of what it cannot tell apart; the
-    critic makes it say one of these (Kim et al. 2023, section 4). Both learn from the same iteration's pictures.
-
-    Args:
-        denoiser: the map.
-        teacher: whose paths are learned.
-        eye: a frozen denoiser, through which the critic looks.
-        critic: with a head for each of the eye's feature maps.
-        config: what is taught.
-        optimizer: how the map's weights move.
-
-    Logged: "loss", "consistency", "critic".
-    """
-
-    def __init__(
-        self,
-        denoiser: PreconditionedFlowMap,
-        teacher: Denoiser,
-        eye: Preconditioned,
-        critic: Critic,
-        config: FlowMapConfig,
-        optimizer: OptimizerConfig,
-    ) -> None:
-        super().__init__(denoiser, teacher, config, optimizer)
-        self._eye = (eye,)  # a part of the teacher, which is registered
-        self.critic = critic
-
-    def optimizers(self) -> Optimizers:
-        return super().optimizers() | self.config.critic.optimizer.build("critic", self.critic)
-
-    def updates(self) -> list[Update]:
-        every = tuple(self.optimizers())
-        return [Update("map", optimizers=every, params=("denoiser", "critic"), loss=self.loss)]
-
-    def loss(self, batch: Batch, context: Context) -> Losses:
-        taught = self._taught(batch, context)
-        consistency = taught.error.square().mean(dim=(1, 2, 3))
-        ends = (taught.way.to.sigma == 0).to(consistency.dtype)  # with a picture
-        low, high = self.config.critic.noise
-        time = low + (high - low) * context.uniform("critic level")
-        noise = context.noise("critic noise", tuple(batch.images.shape[1:]))
-
-        def seen(pictures: Tensor) -> list[Tensor]:
-            at = Level(1 - time, time)
-            alpha, sigma = at.like(pictures)
-            return self._eye[0].features((alpha * pictures).addcmul(sigma, noise), at, taught.cond)
-
-        with torch.enable_grad():
-            drawn = taught.said.detach().requires_grad_()
-            features = seen(drawn)
-            leaves = [one.detach().requires_grad_() for one in features]
-            # Views, because whoever counts operations by module follows no leaf.
-            scores = self.critic([one.view_as(one) for one in leaves], taught.cond)
-            slopes = torch.autograd.grad(scores.mean(1).sum(), leaves, retain_graph=True)
-            (up,) = torch.autograd.grad(features, drawn, slopes)
-        # As strong as the pull towards the path, whatever the units of scores are.
-        path = (taught.error / taught.way.at.sigma.clamp_min(0.02).reshape(-1, 1, 1, 1)).detach()
-        pull = self.config.critic.pull * ends * _norm(path) / _norm(up).clamp_min(1e-12)
-        praise = (taught.said * up).mean(dim=(1, 2, 3)) * 2 * pull
-        with torch.no_grad():
-            real = seen(batch.images)
-        wrong = hinge(self.critic(real, taught.cond), scores)
-        critic = (wrong * ends).mean()
-        return {
-            "loss": consistency.mean() - praise.mean() + critic,
-            "consistency": consistency.mean(),
-            "critic": critic,
-        }
-
-
-def _norm(x: Tensor) -> Tensor:
-    """Of each sample, (N,)."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3))
-    return norm

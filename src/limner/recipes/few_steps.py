@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from limner.contracts import Condition, DataStats, ImageSpec, Level
+from limner.contracts import DataStats, ImageSpec
 from limner.errors import UserError
 from limner.models import NetConfig, PreconditionedFlowMap
-from limner.objectives import Critic, CriticisedFlowMapping, FlowMapConfig, FlowMapping
+from limner.objectives import FlowMapConfig, FlowMapping, MatchedFlowMapping
 from limner.recipes.common import Settings
 from limner.sampling import Guided, evaluations
 from limner.training.job import Lesson
@@ -39,8 +37,6 @@ class FlowMapRecipe(Settings):
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         if self.teacher:
             return self._distilled(spec, labels)
-        if self.objective.critic.pull:
-            raise UserError("a critic looks through a teacher; give --teacher RUN, or --objective.critic.pull 0")
         config = DenoiserConfig(self.net.fitted(spec.size), "flow", stats, spec, labels, self.sampling, jumps=True)
         student = config.denoiser()
         assert isinstance(student, PreconditionedFlowMap)
@@ -64,13 +60,10 @@ class FlowMapRecipe(Settings):
         assert all("embed_jump" in name for name in missing), missing
         assert isinstance(student, PreconditionedFlowMap)
         paths, settings = Guided(teacher, taught.sampling), (self.objective, self.optimizer)
-        if not self.objective.critic.pull:
+        if not self.objective.matching.pull:
             return self._lesson(config, FlowMapping(student, paths, *settings))
-        one = torch.ones(1)
-        with torch.no_grad():
-            seen = teacher.features(torch.zeros(1, *spec.shape), Level(one, one), Condition())
-        critic = Critic([features.shape[1] for features in seen], self.objective.critic.channels, len(labels))
-        return self._lesson(config, CriticisedFlowMapping(student, paths, teacher, critic, *settings))
+        _, other = read_snapshot(self.teacher)
+        return self._lesson(config, MatchedFlowMapping(student, paths, other.requires_grad_(True), *settings))
 
     def _lesson(self, config: DenoiserConfig, objective: FlowMapping) -> Lesson:
         return Lesson(
