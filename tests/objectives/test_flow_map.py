@@ -217,6 +217,20 @@ def test_matching_pulls_by_what_tells_the_two_apart() -> None:
     assert float(apart[~there].abs().max()) == 0
 
 
+def test_a_matched_batch_is_the_mean_of_its_parts() -> None:
+    """As several processes, or micro-batches, have it."""
+    objective = matched(FlowMapConfig(steps=(1, 2)))
+    with torch.no_grad():
+        objective.other.weight.fill_(0.2)  # type: ignore[union-attr, operator]
+    data, context = batch(12)
+    parts = []
+    for part in (slice(0, 8), slice(8, 12)):
+        some = Batch(data.images[part], Condition(), data.samples[part])
+        told = objective.loss(some, Context(11, data.samples[part], "map", 0.0))["loss"]
+        parts.append(told * len(some.samples) / 12)
+    torch.testing.assert_close(sum(parts), objective.loss(data, context)["loss"], rtol=1e-12, atol=0)
+
+
 def test_the_other_denoiser_learns_what_is_drawn() -> None:
     """Pictures that are too bright by 0.5: so is what it says, and matching then pulls towards darker ones."""
     objective = matched(FlowMapConfig(anchor=0.0))
