@@ -164,7 +164,7 @@ def test_levels_at_which_nothing_can_be_matched(noise: tuple[float, float]) -> N
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"steps": ()}, "objective.steps"), ({"steps": (0, 2)}, "from 1 to 64"), ({"anchor": 2}, "anchor")],
+    [({"steps": ()}, "objective.steps"), ({"steps": (0, 2)}, "from 1 to 24"), ({"anchor": 2}, "anchor")],
 )
 def test_settings_that_cannot_be(changes: dict[str, object], says: str) -> None:
     with pytest.raises(UserError, match=says):

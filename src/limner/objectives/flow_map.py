@@ -61,9 +61,9 @@ class FlowMapConfig:
     """
 
     steps: tuple[int, ...] = (1,)
-    fineness: int = 64
+    fineness: int = 24
     shift: float = 3.0
-    anchor: float = 0.25
+    anchor: float = 0.35
     label_dropout: float = 0.0
     matching: MatchingConfig = MatchingConfig()
 
