@@ -261,8 +261,8 @@ def main(args: Args) -> None:
     for one in sides.values():
         one.process.communicate()
     flops = counted(lambda: our_model(args, dataset).net(*inputs(dataset, 1)))
-    peers_flops = peer(args)[1]
-    print(f"{args.net} {args.size}, {args.data}, {args.precision}: {flops / 1e6:.1f} MFLOPs, {peers_flops / 1e6:.1f}\n")
+    both = f"{flops / 1e6:.1f} MFLOPs, the peer {peer(args)[1] / 1e6:.1f}"
+    print(f"{args.net} {args.size}, {args.data}, {args.precision}: {both}\n")
     print("| what | images/s | the peer's | ratio (median) | share of the arithmetic alone (median) |")
     print("|---|---|---|---|---|")
     for what in ("train", "draw"):

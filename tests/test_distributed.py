@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -30,6 +32,25 @@ def test_one_failure_ends_all_and_is_told_once(where: str) -> None:
     said = [one.out.strip() for one in ended if one.out]  # one that is ended while it waits says nothing
     assert said.count("told") == 1
     assert set(said) <= {"told", "silent"}
+
+
+#: A process that ends while eight threads look, without a pause, whether another has failed.
+LEAVING = """
+import time
+from torch.distributed import TCPStore
+from limner import distributed
+distributed._NAP = 0.0
+store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+for _ in range(8):
+    distributed.watch(store)
+time.sleep(0.1)
+"""
+
+
+def test_a_process_ends_well_while_it_watches_the_others() -> None:
+    """A thread left in the store's C++ when the interpreter goes down would abort it."""
+    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_alone_there_is_nothing_to_say() -> None:

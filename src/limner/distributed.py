@@ -10,6 +10,7 @@ function of what they all know, and where it is not (the clock, a signal, a fold
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
@@ -189,7 +190,7 @@ def join() -> World:
     if not dist.is_initialized():
         dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=_TIMEOUT)
     store: Store = dist.distributed_c10d._get_default_store()
-    threading.Thread(target=_end_with_the_others, args=(store,), daemon=True).start()
+    watch(store)
     return World(dist.get_rank(), dist.get_world_size(), device, store)
 
 
@@ -203,15 +204,29 @@ def _device() -> torch.device:
     return torch.device("cuda", number)
 
 
-def _end_with_the_others(store: Store) -> None:
+def watch(store: Store) -> None:
     """End this process soon after another has failed, whatever it waits for: nccl may wait for ever."""
+    leaving = threading.Event()
+    watcher = threading.Thread(target=_end_with_the_others, args=(store, leaving), daemon=True)
+    watcher.start()
+
+    # A thread that comes back from the store's C++ while the interpreter goes down takes the whole process with it
+    # (std::terminate, exit status 134), a good run's too.
+    @atexit.register
+    def _() -> None:
+        leaving.set()
+        watcher.join(_GRACE)
+
+
+def _end_with_the_others(store: Store, leaving: threading.Event) -> None:
     try:
         while not store.check([_FAILED]):
-            time.sleep(5 * _NAP)
+            if leaving.wait(5 * _NAP):
+                return
     except RuntimeError:  # the store has ended first, as it does at the end of every run
         return
-    time.sleep(_GRACE)
-    os._exit(2)
+    if not leaving.wait(_GRACE):
+        os._exit(2)
 
 
 class Reducer:

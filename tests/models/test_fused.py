@@ -38,6 +38,13 @@ def test_normed_and_turned_is_torchs_norm_turned() -> None:
     assert gradcheck(lambda x, weight: normed_and_turned(x, weight, turns), (x, weight))
 
 
+def test_without_gradients_the_same_bits() -> None:
+    x, weight, turns = drawn(2, 4, 2, 3, 6), drawn(2, 3, 6), turning(4, 6)
+    kept = x.detach().clone()
+    assert torch.equal(normed_and_turned(x.detach(), weight.detach(), turns), normed_and_turned(x, weight, turns))
+    assert torch.equal(x, kept)
+
+
 def test_a_gradient_is_left_as_it_was_given() -> None:
     """Other branches of a graph may still need it."""
     x, given = drawn(1, 4, 2, 3, 6), drawn(1, 4, 2, 3, 6).detach()

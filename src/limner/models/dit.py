@@ -8,7 +8,6 @@ which says the clean picture itself (the preconditioning "data") and so needs no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,7 +20,7 @@ from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
 from limner.models.fused import modulated, normed_and_turned
-from limner.models.layers import attend, last, padded, to_multiple, wide, zeroed
+from limner.models.layers import attend, padded, to_multiple, wide, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12
@@ -140,25 +139,17 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, to: Tensor | None = None) -> Tensor:
         height, width = x.shape[2:]
-        patches = self._patches(x)
-        embedding = self.embed(noise, label, to)
-        h = last(self._layers(patches, embedding))
-        scale, shift = wide(self.modulation(embedding))[:, None].chunk(2, dim=-1)
-        h = self.head(modulated(h, scale, shift))
-        h = F.pixel_shuffle(h.transpose(1, 2).unflatten(2, patches.shape[2:]), self.patch)
-        return h[:, :, :height, :width]
-
-    def _patches(self, x: Tensor) -> Tensor:
-        return F.pixel_unshuffle(padded(x, self.patch), self.patch)
-
-    def _layers(self, patches: Tensor, embedding: Tensor) -> Iterator[Tensor]:
-        """Tokens (N, L, width) after each block."""
+        patches = F.pixel_unshuffle(padded(x, self.patch), self.patch)
         rows, columns = patches.shape[2:]
-        turns = rotary(rows, columns, self.head_dim, patches.device)[:, None, None]
+        embedding = self.embed(noise, label, to)
+        turns = rotary(rows, columns, self.head_dim, x.device)[:, None, None]
         h = wide(self.stem(patches.flatten(2).transpose(1, 2)))
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 h = checkpoint(block, h, embedding, turns, use_reentrant=False)
             else:
                 h = block(h, embedding, turns)
-            yield h
+        scale, shift = wide(self.modulation(embedding))[:, None].chunk(2, dim=-1)
+        h = self.head(modulated(h, scale, shift))
+        h = F.pixel_shuffle(h.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
+        return h[:, :, :height, :width]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -19,11 +17,6 @@ def zeroed(layer: Layer) -> Layer:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-def last(layers: Iterable[Tensor]) -> Tensor:
-    """The last of them; the others are forgotten as soon as the next one is there."""
-    return deque(layers, maxlen=1).pop()
 
 
 def padded(x: Tensor, side: int) -> Tensor:

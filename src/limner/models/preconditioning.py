@@ -128,13 +128,10 @@ class Preconditioned(Denoiser):
     def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
         return self._predicted(x, at, cond, None)
 
-    def _centred(self, x: Tensor, at: Level) -> Tensor:
-        return x - at.alpha.reshape(-1, 1, 1, 1) * self.mean
-
     def _predicted(self, x: Tensor, at: Level, cond: Condition, to: Level | None) -> Prediction:
         c = self.preconditioning.coefficients(at, self.sigma_data)
         skip, out, into = (value.reshape(-1, 1, 1, 1) for value in (c.skip, c.out, c.into))
-        centred = self._centred(x, at)
+        centred = x - at.alpha.reshape(-1, 1, 1, 1) * self.mean
         end = () if to is None else (self.preconditioning.coefficients(to, self.sigma_data).noise,)
         # Under autocast F may come in half precision; the sum must not.
         f: Tensor = self.net(centred * into, c.noise, cond.label, *end).to(x.dtype)

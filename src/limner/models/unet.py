@@ -8,7 +8,6 @@ time goes into the finest resolution, and folding it away buys several times as 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
-from limner.models.layers import GroupNorm, attend, last, padded, zeroed
+from limner.models.layers import GroupNorm, attend, padded, zeroed
 
 #: Shortest longer side that an automatic stem leaves.
 _SHORTEST = 12
@@ -177,20 +176,16 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, to: Tensor | None = None) -> Tensor:
         height, width = x.shape[2:]
-        h = last(self._layers(self._folded(x), self.embed(noise, label, to)))
-        h = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.unshuffle)
+        folded = F.pixel_unshuffle(padded(x, self.stride), self.unshuffle)
+        h = F.pixel_shuffle(self._body(folded, self.embed(noise, label, to)), self.unshuffle)
         return h[:, :, :height, :width]
-
-    def _folded(self, x: Tensor) -> Tensor:
-        return F.pixel_unshuffle(padded(x, self.stride), self.unshuffle)
 
     def _run(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
         again = self.checkpointing and torch.is_grad_enabled()
         out: Tensor = checkpoint(block, h, embedding, use_reentrant=False) if again else block(h, embedding)
         return out
 
-    def _layers(self, x: Tensor, embedding: Tensor) -> Iterator[Tensor]:
-        """After each block."""
+    def _body(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.stem(x.contiguous(memory_format=torch.channels_last))
         skips, down = [h], iter(self.down)
         for level in range(len(self.shrink) + 1):
@@ -200,13 +195,12 @@ class UNet(nn.Module):
             for _ in range(self.blocks):
                 h = self._run(next(down), h, embedding)
                 skips.append(h)
-                yield h
         h = self._run(self.middle, h, embedding)
-        yield h
         up = iter(self.up)
         for level in reversed(range(len(self.shrink) + 1)):
             for _ in range(self.blocks + 1):
                 h = self._run(next(up), torch.cat([h, skips.pop()], dim=1), embedding)
-                yield h
             if level:
                 h = self.grow[len(self.shrink) - level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        out: Tensor = self.head(F.silu(self.norm(h)))
+        return out

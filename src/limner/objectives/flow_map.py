@@ -29,6 +29,9 @@ class MatchingConfig:
         pull: towards the teacher's distribution, as a share of what tells the two apart; 0 is none.
         above: only what is drawn from at least this share of noise is matched; from less a picture is nearly given.
         noise: (least, most) of the share of noise under which both are looked at.
+
+    Raises:
+        UserError: numbers out of bounds.
     """
 
     pull: float = 0.3
@@ -48,8 +51,8 @@ class FlowMapConfig:
     """What a flow map is taught, on the line of rectified flow.
 
     Attributes:
-        steps: the numbers of jumps, each as often, at whose ends jumps end; 1 suits any number with fresh noise between
-            (eta 1), where each leads to a picture.
+        steps: into how many jumps a path is cut; each number is taught as often. With 1 every jump leads to a picture,
+            which suits any number of them with fresh noise between (eta 1).
         fineness: small steps of a whole path.
         shift: of the times, as the flow discretization's; sampling without fresh noise (eta 0) must take the same.
         anchor: share of samples that are taught as a denoiser's, without a jump.
@@ -149,6 +152,7 @@ class FlowMapping(Objective):
         return {"loss": self.taught(batch, context).error.square().mean()}
 
     def taught(self, batch: Batch, context: Context) -> Taught:
+        """What the map says of the batch, each sample at a level of its own, and how far off that is."""
         way = self._way(context)
         alpha, sigma = way.at.like(batch.images)
         noise = context.noise("noise", tuple(batch.images.shape[1:]))
