@@ -3,13 +3,15 @@
     LIMNER_MIRROR=DIR python benchmarks/cifar10.py --minutes 30
 
 10,000 pictures of the training set, class-conditional. limner is run as a user runs it, ``limner train RECIPE --data
-cifar10 --minutes M``; the peer (``peers.py``) has a network of equal FLOPs and as many minutes. Judged are --samples of
-each over ResNet-56's features. What is in --out is kept.
+cifar10 --minutes M``. The peer (``peers.py``) has a network of equal FLOPs and the time that limner's images take, at
+paces measured in turns of a few seconds: a machine's may double from one half-hour to the next, and would else favour
+whom it pleases. Judged are --samples of each over ResNet-56's features. What is in --out is kept.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -52,6 +54,8 @@ class Args:
         recipe: of limner.
         size: of limner's network; auto is what a user gets.
         samples: judged.
+        seconds: of a turn, where paces are compared.
+        turns: of each side.
         out: where finished cells, runs and the peer's network are kept.
     """
 
@@ -61,6 +65,8 @@ class Args:
     recipe: str = "flow"
     size: Size | str = "auto"
     samples: int = 5_000
+    seconds: float = 4.0
+    turns: int = 7
     out: Path = Path("build/cifar10")
 
 
@@ -103,15 +109,39 @@ def flops(args: Args) -> float:
     return counted(lambda: net(torch.zeros(1, *data.spec.shape), Level(one, one), Condition(torch.zeros(1).long())))
 
 
-def tuned(args: Args, seed: int) -> Cell:
+def ratio(args: Args, target: float) -> float:
+    """Images of limner's training to one of the peer's, in the same time."""
+    import few_steps
     import peers
 
     data, kind = pictures(), peers.Kind(channels=3, side=32)
     assert data.label is not None
+    size = limner.recipes.size_for(args.minutes) if args.size == "auto" else args.size
+    lesson = peers.lesson(np.asarray(data.images), data.label, 0, target, peers.Tuning(), kind)
+    known = lesson.paces()
+    narrow = known["bfloat16"] > known["float32"]
+
+    def peer(seconds: float) -> float:
+        begun = time.monotonic()
+        seen = lesson.train(lambda _: (time.monotonic() - begun) / seconds, narrow)
+        return seen / (time.monotonic() - begun)
+
+    sides = [few_steps.trainer(recipe(args.recipe, size), data), peer]
+    return statistics.median(a / b for a, b in few_steps.paces(sides, args.seconds, args.turns))
+
+
+def tuned(args: Args, seed: int, shown: int) -> Cell:
+    """The peer as it is after as long as limner took to show so many images."""
+    import peers
+
+    data, kind = pictures(), peers.Kind(channels=3, side=32)
+    assert data.label is not None
+    target = flops(args)
     kept = args.out / f"tuned-{args.minutes:g}min-{seed}.safetensors"
     if not kept.exists():
-        peers.tuned(np.asarray(data.images), data.label, args.minutes, seed, flops(args), kind=kind).save(kept)
-    trained = peers.Trained.of(kept, peers.tuned_net(flops(args), kind=kind))
+        images = round(shown / ratio(args, target))
+        peers.tuned(np.asarray(data.images), data.label, args.minutes, seed, target, kind=kind, shown=images).save(kept)
+    trained = peers.Trained.of(kept, peers.tuned_net(target, kind=kind))
     draws = peers.tuned_draws(trained.net, kind=kind)
     tried = {g: judged(draw(CHOSEN_BY, CHOSEN), kept.with_suffix(f".{g:g}.png"))["fd"] for g, draw in draws.items()}
     best = min(tried, key=lambda g: tried[g])
@@ -135,7 +165,8 @@ def main(args: Args) -> None:
     for seed in args.seeds:
         keep(f"{args.recipe} {args.size} {args.minutes:g} min seed {seed}", lambda seed=seed: ours(args, seed))  # type: ignore[misc]
     if args.peer:
-        keep(f"tuned {args.minutes:g} min seed 1", lambda: tuned(args, 1))
+        shown = cells[f"{args.recipe} {args.size} {args.minutes:g} min seed {args.seeds[0]}"]["images"]
+        keep(f"tuned {args.minutes:g} min seed 1", lambda: tuned(args, 1, shown))
     print(f"| what | images seen | wall s | {' | '.join(METRICS)} |")
     print("|---" * (3 + len(METRICS)) + "|")
     for name, cell in cells.items():

@@ -34,6 +34,7 @@ from limner.training.grids import grid, save_png
 from limner.training.opening import batches_of, lesson_of
 from limner.training.trainer import Trainer
 from limner.training.trial import tried
+from training_speed import Training
 
 METRICS = ("fd", "precision", "recall", "coverage")
 STEPS = 32
@@ -69,24 +70,25 @@ class Args:
     out: Path = Path("build/few_steps")
 
 
-def trainer(settings: AnyRecipe, dataset: Dataset) -> Trainer:
+def trainer(settings: AnyRecipe, dataset: Dataset) -> Training:
     lesson, batches = lesson_of(settings, dataset, ALONE), batches_of(settings, dataset, ALONE, labelled=True)
     chosen = tried(lesson.objective, settings.training, batches, seed=0).precision
-    return Trainer(lesson.objective, settings.training, batches, images=10**9, precision=chosen, seed=0)
+    one = Trainer(lesson.objective, settings.training, batches, images=10**9, precision=chosen, seed=0)
 
-
-def paces(trainers: list[Trainer], args: Args) -> list[list[float]]:
-    """Images/s, a list for each turn."""
-
-    def turn(one: Trainer) -> float:
+    def go(seconds: float) -> float:
         begun, first = time.monotonic(), one.progress.seen
-        while time.monotonic() - begun < args.seconds:
+        while time.monotonic() - begun < seconds:
             one.iterate()
         return (one.progress.seen - first) / (time.monotonic() - begun)
 
-    for one in trainers:
-        turn(one)
-    return [[turn(one) for one in trainers] for _ in range(args.turns)]
+    return go
+
+
+def paces(sides: list[Training], seconds: float, turns: int) -> list[list[float]]:
+    """Images/s, a list for each turn."""
+    for one in sides:
+        one(seconds)
+    return [[one(seconds) for one in sides] for _ in range(turns)]
 
 
 def main(args: Args) -> None:
@@ -122,14 +124,17 @@ def main(args: Args) -> None:
         told = {metric: report.value(metric) for metric in METRICS}
         keep(key, told | {"steps": config.steps, "evaluations": evaluations(config)})
 
+    def turns(sides: list[Training]) -> list[list[float]]:
+        return paces(sides, args.seconds, args.turns)
+
     known = cells.get(f"{name} images")
     images = known or keep(
-        "images", round(args.minutes * 60 * statistics.median(p for (p,) in paces([trainer(flow, data)], args)))
+        "images", round(args.minutes * 60 * statistics.median(p for (p,) in turns([trainer(flow, data)])))
     )
     whole, teacher = trained(flow, "whole", images), trained(flow, "teacher", images // 2)
     few = replace(few, teacher=str(teacher))
     ratio = cells.get(f"{name} ratio") or keep(
-        "ratio", statistics.median(b / a for a, b in paces([trainer(flow, data), trainer(few, data)], args))
+        "ratio", statistics.median(b / a for a, b in turns([trainer(flow, data), trainer(few, data)]))
     )
     student = trained(few, "student", round(images / 2 * ratio))
     model = limner.load(whole)

@@ -328,9 +328,10 @@ def tuned(
     target: float = 85e6,
     how: Tuning | None = None,
     kind: Kind = DIGITS,
+    shown: int | None = None,
 ) -> Trained:
     """Unshuffled pixels, averaged weights, a rate cooled to zero in the budget, classifier-free guidance, and whichever
-    precision is faster here; ``target`` FLOPs a picture, to 5 %."""
+    precision is faster here; ``target`` FLOPs a picture, to 5 %. ``shown`` images are a length instead of minutes."""
     how = how or Tuning()
     flops = sized(target, how, kind)[1]
     began = time.monotonic()
@@ -339,7 +340,11 @@ def tuned(
         one = lesson(images, label, seed, target, how, kind)
         paces = one.paces()
         arithmetic = max(paces, key=lambda name: paces[name])
-        seen = one.train(lambda _: (time.monotonic() - began) / (minutes * 60), arithmetic == "bfloat16")
+
+        def progress(seen: int) -> float:
+            return (time.monotonic() - began) / (minutes * 60) if shown is None else seen / shown
+
+        seen = one.train(progress, arithmetic == "bfloat16")
     return Trained(one.net, Training(seen, time.monotonic() - began, flops, arithmetic, paces))
 
 

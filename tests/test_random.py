@@ -140,3 +140,10 @@ def test_scoped_numbers_are_keyed_and_leave_no_trace() -> None:
     # torch's own generator keeps 32 bits of its seed; what keys it must not lose the others.
     for other in (keyed(8), keyed(7 + 2**32), keyed(7 + 2**40), keyed(7, "weights"), keyed(7, step=1)):
         assert not bool((other == first).any())
+
+
+def test_rewound_numbers_come_again() -> None:
+    with random.scoped(7, "dropout"):
+        with random.rewound():
+            first = torch.rand(8)
+        assert torch.equal(torch.rand(8), first)

@@ -28,7 +28,9 @@ Precision = Literal["float32", "bfloat16"]
 
 def arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which networks compute in that precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    # Not cached: before 2.11 or so torch would take weights that were cast where no gradient was asked for again where
+    # one is, and lose it.
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,7 @@ class SampleConfig:
         noise_schedule: of the discrete one, a name of :data:`limner.noise_schedules.BETAS`.
         zero_terminal_snr: of the discrete one: its last level is noise alone.
         spacing: of the discrete one: which of its 1,000 levels are visited, "trailing", "leading" or "linspace".
+        clip: keep what is taken for the picture within [-1, 1] at every step, as DDPM does.
 
     Raises:
         UserError: a number outside its bounds.
@@ -269,6 +272,7 @@ class SampleConfig:
     noise_schedule: str = "linear"
     zero_terminal_snr: bool = False
     spacing: str = "trailing"
+    clip: bool = False
 
     def __post_init__(self) -> None:
         bounds: dict[str, tuple[float, float]] = {
@@ -291,10 +295,20 @@ class SampleConfig:
 
 @dataclass
 class Model:
-    """A generator ready for use. ``labels`` names the classes in the order of their numbers, () if there are none."""
+    """A generator ready for use.
+
+    Attributes:
+        net: draws.
+        codec: between what ``net`` draws and pictures.
+        spec: of the pictures.
+        labels: names of the classes in the order of their numbers, () if there are none.
+        defaults: how samples are drawn.
+        unconditional: whether it also knows pictures without their class, as classifier-free guidance needs.
+    """
 
     net: Denoiser
     codec: Codec
     spec: ImageSpec
     labels: tuple[str, ...]
     defaults: SampleConfig
+    unconditional: bool = True

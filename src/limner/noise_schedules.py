@@ -17,26 +17,25 @@ from limner.errors import UserError, nearest
 STEPS = 1000
 
 
-def _linear(steps: int) -> Tensor:
-    """1e-4 to 0.02 (Ho et al. 2020, section 4), scaled for another number of steps."""
-    scale = 1000 / steps
-    return torch.linspace(scale * 1e-4, scale * 0.02, steps, dtype=torch.float64)
+def _linear() -> Tensor:
+    """1e-4 to 0.02 (Ho et al. 2020, section 4)."""
+    return torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
 
 
-def _scaled_linear(steps: int) -> Tensor:
+def _scaled_linear() -> Tensor:
     """Even in the root of beta, 0.00085 to 0.012 (Rombach et al. 2022, as their code has it)."""
-    return torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64).square()
+    return torch.linspace(0.00085**0.5, 0.012**0.5, STEPS, dtype=torch.float64).square()
 
 
-def _cosine(steps: int) -> Tensor:
+def _cosine() -> Tensor:
     """Nichol and Dhariwal 2021, equation 17, with s = 0.008 and beta at most 0.999."""
-    turn = (torch.arange(steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * math.pi / 2
+    turn = (torch.arange(STEPS + 1, dtype=torch.float64) / STEPS + 0.008) / 1.008 * math.pi / 2
     kept = turn.cos().square()
     return (1 - kept[1:] / kept[:-1]).clamp_max(0.999)
 
 
-BETAS: dict[str, Callable[[int], Tensor]] = {"linear": _linear, "scaled-linear": _scaled_linear, "cosine": _cosine}
-"""Variances of the forward steps, (steps,) float64, by name."""
+BETAS: dict[str, Callable[[], Tensor]] = {"linear": _linear, "scaled-linear": _scaled_linear, "cosine": _cosine}
+"""Variances of the forward steps, (STEPS,) float64, by name."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ class NoiseSchedule:
         name: of :data:`BETAS`.
         zero_terminal_snr: move the last level to alpha = 0 (Lin et al. 2023, algorithm 1), so that training sees what
             sampling begins with. A network that says the noise cannot be taught there: it needs v, the flow or x0.
-        steps: T.
 
     Raises:
         UserError: an unknown name.
@@ -55,20 +53,19 @@ class NoiseSchedule:
 
     name: str = "linear"
     zero_terminal_snr: bool = False
-    steps: int = STEPS
 
     def __post_init__(self) -> None:
         if self.name not in BETAS:
             raise UserError(f"noise schedule '{self.name}' is unknown{nearest(self.name, BETAS)}")
 
     def levels(self) -> Level:
-        """(steps,) float64; the first is the least noisy."""
+        """(STEPS,) float64; the first is the least noisy."""
         return _levels(self)
 
 
 @lru_cache(maxsize=16)
 def _levels(schedule: NoiseSchedule) -> Level:
-    alpha = (1 - BETAS[schedule.name](schedule.steps)).cumprod(0).sqrt()
+    alpha = (1 - BETAS[schedule.name]()).cumprod(0).sqrt()
     if schedule.zero_terminal_snr:
         alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
     return Level(alpha, (1 - alpha.square()).sqrt())

@@ -97,20 +97,27 @@ def normal(seed: int, samples: Tensor, stream: str, step: int | Tensor = 0, *, s
 
 
 @contextmanager
-def scoped(seed: int, stream: str, step: int = 0) -> Iterator[None]:
-    """The default generators, keyed, for operations that take no generator (dropout, initial weights).
-
-    Their state before is restored afterwards, so that nobody else's numbers change.
-    """
-    key = _word(seed, f"scoped/{stream}/{step}") >> 1
+def rewound() -> Iterator[None]:
+    """The default generators stand afterwards where they stood before."""
     gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     before = torch.get_rng_state()
-    torch.default_generator.manual_seed(key)
-    if gpu is not None:
-        torch.cuda.manual_seed(key)
     try:
         yield
     finally:
         torch.set_rng_state(before)
         if gpu is not None:
             torch.cuda.set_rng_state(gpu)
+
+
+@contextmanager
+def scoped(seed: int, stream: str, step: int = 0) -> Iterator[None]:
+    """The default generators, keyed, for operations that take no generator (dropout, initial weights).
+
+    Their state before is restored afterwards, so that nobody else's numbers change.
+    """
+    key = _word(seed, f"scoped/{stream}/{step}") >> 1
+    with rewound():
+        torch.default_generator.manual_seed(key)
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.manual_seed(key)
+        yield

@@ -1,4 +1,4 @@
-"""The U-Net's parts; the whole of it is tested beside its preconditioning in test_networks.py."""
+"""The U-Net's parts; the whole of it is tested beside its preconditioning in test_preconditioning.py."""
 
 from __future__ import annotations
 

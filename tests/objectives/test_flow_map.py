@@ -108,13 +108,30 @@ def test_jumps_end_where_sampling_stops(steps: tuple[int, ...]) -> None:
 
 
 def test_gradients_reach_the_map_alone_and_through_one_evaluation() -> None:
-    teacher = Known()
-    objective = FlowMapping(KnownMap(), teacher, FlowMapConfig(), AdamWConfig()).train()
-    objective.loss(*batch(50))["loss"].backward()
-    assert isinstance(objective.denoiser, KnownMap)
-    assert objective.denoiser.off.grad is not None
+    """The target moves with the map, but no gradient goes through it: that of the loss is twice the mean error."""
+    teacher, student = Known(), KnownMap()
+    student.off.data.fill_(0.1)
+    objective = FlowMapping(student, teacher, FlowMapConfig(anchor=0.0), AdamWConfig()).train()
+    data, context = batch(50)
+    objective.loss(data, context)["loss"].backward()
+    taught = objective.taught(data, context)
+    assert student.off.grad is not None
+    torch.testing.assert_close(student.off.grad, (2 * taught.error.detach() / taught.unit).mean())
     assert teacher.weight.grad is None
-    assert teacher.modes == [False]
+    assert teacher.modes == [False, False]
+
+
+def test_both_ends_of_a_small_step_have_one_dropout() -> None:
+    """A map that says one picture of every point, but by chance another each time, is right: both ends land on it."""
+
+    class Dropping(KnownMap):
+        def average(self, x: Tensor, at: Level, to: Level, cond: Condition) -> Prediction:
+            return Prediction(torch.rand(()) + torch.zeros_like(x))
+
+    taught = FlowMapping(Dropping(), Known(), FlowMapConfig(anchor=0.0), AdamWConfig()).taught(*batch(50))
+    jumping = ~taught.way.short
+    assert int(jumping.sum()) > 20
+    assert float(taught.error[jumping].abs().max()) < 1e-6
 
 
 def test_a_small_network_learns_to_draw_in_a_few_jumps() -> None:

@@ -104,5 +104,10 @@ def test_the_bound_teaches_the_variance_alone() -> None:
 def test_settings_that_exclude_each_other() -> None:
     with pytest.raises(UserError, match=r"--objective\.levels\.kind discrete"):
         DenoisingConfig(variance="learned")
+    zero = Discrete(schedule=NoiseSchedule(zero_terminal_snr=True))
     with pytest.raises(UserError, match=r"--objective\.preconditioning v"):
-        DenoisingConfig(preconditioning="vp", levels=Discrete(schedule=NoiseSchedule(zero_terminal_snr=True)))
+        DenoisingConfig(preconditioning="vp", levels=zero)
+    for weighting in ("simple", "min-snr"):
+        with pytest.raises(UserError, match=r"--objective\.weighting v"):
+            DenoisingConfig(preconditioning="v", levels=zero, weighting=weighting)
+    DenoisingConfig(preconditioning="v", levels=zero, weighting="v")

@@ -62,6 +62,21 @@ def test_without_a_pull_there_is_no_other_denoiser(teacher: Path, bars: Path, tm
     assert not [name for name in end(tmp_path / "run") if "other" in name]
 
 
+def test_pictures_without_classes(bars: Path, tmp_path: Path) -> None:
+    """Of a teacher that nothing guides."""
+    free = replace(small("flow"), conditional=False)
+    train(free, str(bars), out=tmp_path / "teacher", images=BATCH, show=False)
+    taught = replace(student(tmp_path / "teacher"), conditional=False)
+    train(taught, str(bars), out=tmp_path / "run", images=2 * BATCH, show=False)
+    assert limner.sample(limner.load(tmp_path / "run"), 3).shape == (3, 13, 11, 1)
+
+
+def test_noise_that_a_teacher_says_teaches_no_jumps(bars: Path, tmp_path: Path) -> None:
+    train(small("ddpm"), str(bars), out=tmp_path / "ddpm", images=BATCH, show=False)
+    with pytest.raises(UserError, match="says the noise"):
+        train(student(tmp_path / "ddpm"), str(bars), out=tmp_path / "run", images=BATCH, show=False)
+
+
 def test_what_cannot_teach_is_one_line(teacher: Path, bars: Path, tmp_path: Path) -> None:
     train(student(teacher, pull=0.0), str(bars), out=tmp_path / "map", images=BATCH, show=False)
     with pytest.raises(UserError, match="is no plain denoiser"):

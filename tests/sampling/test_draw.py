@@ -155,7 +155,8 @@ def test_counted_cost(model: Model, name: str) -> None:
 
     counted = dataclasses.replace(model, net=Counting())  # type: ignore[arg-type]
     sample(counted, 2, config=CONFIGS[name])
-    assert seen / 2 == pytest.approx(evaluations(CONFIGS[name]), abs=1.5)
+    # Heun looks twice, of which the second may lie outside of the interval that the first lies in.
+    assert seen / 2 == pytest.approx(evaluations(CONFIGS[name]), abs=1 if name == "heun" else 0)
 
 
 def test_labels(model: Model) -> None:
@@ -188,6 +189,26 @@ def test_unlabelled_models() -> None:
         sample(plain, 3, label=1)
     with pytest.raises(UserError, match="without labels"):
         sample(plain, 3, guidance=2.0)
+
+
+def test_guidance_that_could_do_nothing_or_harm(model: Model) -> None:
+    with pytest.raises(UserError, match="give --guidance"):
+        sample(model, 2, guide=model, guidance=1.0)
+    told = dataclasses.replace(model, unconditional=False)
+    with pytest.raises(UserError, match=r"--objective\.label-dropout"):
+        sample(told, 2, guidance=2.0)
+    assert sample(told, 2, guidance=2.0, guide=model).shape == sample(told, 2).shape
+
+
+def test_a_network_and_its_guide_draw_without_dropout(model: Model) -> None:
+    net = UNet(UNetConfig(width=16, multipliers=(1,), unshuffle=2, dropout=0.9), SPEC, 3)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.linspace(-0.3, 0.3, p.numel()).reshape(p.shape))
+    guide = dataclasses.replace(model, net=Preconditioned(net, PRECONDITIONINGS["flow"], 0.5).train())
+    first, second = (sample(guide, 3, guide=guide, guidance=2.0, steps=2) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert guide.net.training
 
 
 @pytest.mark.parametrize(

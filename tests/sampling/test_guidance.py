@@ -6,22 +6,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from limner.contracts import Condition, ImageSpec, Level
+from limner.contracts import Condition, ImageSpec, Level, SampleConfig
 from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
-from limner.sampling import autoguidance, classifier_free
+from limner.sampling import Guided, autoguidance, classifier_free, clipped
 
 SPEC = ImageSpec(1, (6, 5), "L")
 
 
-@pytest.fixture(scope="module")
-def net() -> Preconditioned:
+def random_net(seed: int, channels: int = 1) -> Preconditioned:
     """A small network with random weights everywhere, also where training begins at zero."""
-    raw = UNet(UNetConfig(width=8, multipliers=(1,)), SPEC, 3)
-    generator = torch.Generator().manual_seed(2)
+    raw = UNet(UNetConfig(width=8, multipliers=(1,)), SPEC, 3, channels)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in raw.parameters():
             p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
     return Preconditioned(raw, PRECONDITIONINGS["flow"], 0.5).requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def net() -> Preconditioned:
+    return random_net(2)
 
 
 def noisy(times: list[float]) -> tuple[Tensor, Level]:
@@ -104,8 +108,7 @@ def test_a_model_without_labels_draws_as_it_would() -> None:
 
 def test_a_worse_model_guides_by_its_difference_and_only_in_the_interval(net: Preconditioned) -> None:
     """Both see the label; outside of the interval the worse one is not asked."""
-    worse = Preconditioned(UNet(UNetConfig(width=8, multipliers=(1,)), SPEC, 3), PRECONDITIONINGS["flow"], 0.5)
-    worse.requires_grad_(False).eval()
+    worse = random_net(4)
     x, at = noisy([0.1, 0.5, 0.9])
     cond = Condition(torch.tensor([0, 1, 2]))
     good, bad = net(x, at, cond).x0, worse(x, at, cond).x0
@@ -116,3 +119,32 @@ def test_a_worse_model_guides_by_its_difference_and_only_in_the_interval(net: Pr
     expected[1] = bad[1] + 2.5 * (good[1] - bad[1])
     torch.testing.assert_close(guided, expected, rtol=1e-4, atol=1e-5)
     assert autoguidance(net, worse, 1.0) is net
+
+
+@pytest.mark.parametrize("times", [[0.2, 0.5, 0.9], [0.2, 0.25, 0.9]])
+def test_a_learned_variance_is_that_of_the_condition(times: list[float]) -> None:
+    """Wherever guidance is on, and beside samples where it is."""
+    net = random_net(6, channels=2)
+    x, at = noisy(times)
+    cond = Condition(torch.tensor([0, 1, 2]))
+    alone, guided = net(x, at, cond), classifier_free(net, 2.0, 0.4, 0.6)(x, at, cond)
+    assert alone.variance is not None
+    assert guided.variance is not None
+    torch.testing.assert_close(guided.variance, alone.variance, rtol=1e-4, atol=1e-5)
+
+
+def test_a_guided_denoiser_holds_its_weights_once(net: Preconditioned) -> None:
+    x, at = noisy([0.2, 0.9])
+    cond = Condition(torch.tensor([0, 2]))
+    for weight in (1.0, 3.0):
+        guided = Guided(net, SampleConfig(guidance=weight))
+        assert [*guided.state_dict()] == [f"net.{name}" for name in net.state_dict()]
+        assert torch.equal(guided(x, at, cond).x0, classifier_free(net, weight)(x, at, cond).x0)
+
+
+def test_clipped_pictures_are_within_their_range(net: Preconditioned) -> None:
+    x, at = noisy([0.2, 0.9])
+    cond = Condition(torch.tensor([0, 2]))
+    free, kept = net(10 * x, at, cond).x0, clipped(net)(10 * x, at, cond).x0
+    assert float(free.abs().max()) > 1
+    assert torch.equal(kept, free.clamp(-1, 1))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from limner import random
 from limner.contracts import Condition, Level, Prediction
+from limner.errors import UserError
 from limner.sampling import DiscreteTimes, EDMTimes, Euler, FlowTimes, invert
 from limner.sampling.discretization import Discretization
 
@@ -30,7 +31,7 @@ def redrawn(x: Tensor, schedule: Level) -> Tensor:
 
 @pytest.mark.parametrize("times", [FlowTimes(), EDMTimes(sigma_min=0.02), DiscreteTimes()])
 def test_a_picture_comes_back(times: Discretization) -> None:
-    """From 20 steps of 30 iterations to a thousandth, from more iterations closer."""
+    """Closer with more iterations."""
     schedule = times.levels(20)
     x = MEAN + STD * random.normal(0, torch.arange(8), "x", shape=SHAPE)
     errors = [
@@ -39,6 +40,12 @@ def test_a_picture_comes_back(times: Discretization) -> None:
     ]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1e-2
+
+
+def test_one_step_from_noise_alone_is_refused() -> None:
+    with pytest.raises(UserError, match="give 2 steps"):
+        invert(denoise, torch.zeros(2, *SHAPE), FlowTimes().levels(1), Condition())
+    assert bool(invert(denoise, torch.zeros(2, *SHAPE), FlowTimes().levels(2), Condition()).isfinite().all())
 
 
 def test_the_noise_is_that_of_the_flow() -> None:

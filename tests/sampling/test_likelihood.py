@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,3 +131,22 @@ def test_few_steps_are_refused() -> None:
 def test_pictures_of_another_kind(images: np.ndarray, label: np.ndarray | None, says: str) -> None:
     with pytest.raises(UserError, match=says):
         log_likelihood(model(Independent(0.5)), images, label=label)
+
+
+def test_a_model_that_was_always_told_the_class_must_be_told() -> None:
+    images = np.full((2, 4, 4, 1), 100, np.uint8)
+    told = replace(model(Independent(0.5), ("a", "b")), unconditional=False)
+    with pytest.raises(UserError, match="give pictures with labels"):
+        log_likelihood(told, images)
+    assert len(log_likelihood(told, images, label=np.array([0, 1])).nats) == 2
+
+
+def test_dropout_is_off() -> None:
+    class Dropping(Independent):
+        def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
+            assert not self.training
+            return super().forward(x, at, cond)
+
+    net = Dropping(0.5).train()
+    log_likelihood(model(net), np.full((2, 4, 4, 1), 100, np.uint8))
+    assert net.training

@@ -20,7 +20,7 @@ from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
 from limner.models.fused import modulated, normed_and_turned
-from limner.models.layers import attend, padded, to_multiple, wide, zeroed
+from limner.models.layers import attend, narrow, padded, silu, to_multiple, wide, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12
@@ -99,9 +99,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, turns: Tensor) -> Tensor:
         scale, shift, gate, scale2, shift2, gate2 = wide(self.modulation(embedding))[:, None].chunk(6, dim=-1)
-        x = torch.addcmul(x, gate, wide(self._attention(modulated(x, scale, shift), turns)))
-        h = modulated(x, scale2, shift2)
-        return torch.addcmul(x, gate2, wide(self.dropout(self.down(F.silu(self.gate(h)) * self.up(h)))))
+        x = torch.addcmul(x, gate, wide(self._attention(narrow(modulated(x, scale, shift)), turns)))
+        h = narrow(modulated(x, scale2, shift2))
+        return torch.addcmul(x, gate2, wide(self.dropout(self.down(silu(self.gate(h)) * self.up(h)))))
 
     def _attention(self, x: Tensor, turns: Tensor) -> Tensor:
         n, length, width = x.shape

@@ -27,7 +27,7 @@ class _Modulated(torch.autograd.Function):
         inverse = _inverse_rms(x)
         normed, factor = x * inverse, scale + 1
         ctx.save_for_backward(normed, inverse, factor)
-        return torch.addcmul(shift, normed, factor)
+        return torch.addcmul(shift, normed, factor, out=None if any(ctx.needs_input_grad) else normed)
 
     @staticmethod
     @once_differentiable

@@ -35,6 +35,22 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def narrow(x: Tensor) -> Tensor:
+    """x in the type that products of it will be made in: what goes into several of them is cast once."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU, in the memory of x itself where no gradient will ask for x: it must be nobody else's."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """x * scale + shift, broadcast, where no gradient will ask for x in its memory: it must be nobody else's."""
+    return torch.addcmul(shift, x, scale) if torch.is_grad_enabled() else torch.addcmul(shift, x, scale, out=x)
+
+
 class GroupNorm(nn.GroupNorm):
     """Group norm of what it is given in float32 at least, as autocast has it on GPUs. On processors torch's own of
     bfloat16 takes four times as long, and its gradient for the weights alone, of channels_last maps, breaks the

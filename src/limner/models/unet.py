@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
-from limner.models.layers import GroupNorm, attend, padded, zeroed
+from limner.models.layers import GroupNorm, attend, padded, scaled, silu, zeroed
 
 #: Shortest longer side that an automatic stem leaves.
 _SHORTEST = 12
@@ -96,9 +96,9 @@ class Block(nn.Module):
         self.attention = Attention(out) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv0(F.silu(self.norm0(x)))
+        h = self.conv0(silu(self.norm0(x)))
         scale, shift = self.affine(embedding)[:, :, None, None].chunk(2, dim=1)
-        h = F.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
+        h = silu(scaled(self.norm1(h), scale + 1, shift))
         h = self.conv1(self.dropout(h))
         out: Tensor = self.attention(self.skip(x) + h)
         return out
@@ -202,5 +202,5 @@ class UNet(nn.Module):
                 h = self._run(next(up), torch.cat([h, skips.pop()], dim=1), embedding)
             if level:
                 h = self.grow[len(self.shrink) - level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        out: Tensor = self.head(F.silu(self.norm(h)))
+        out: Tensor = self.head(silu(self.norm(h)))
         return out

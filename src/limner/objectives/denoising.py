@@ -45,8 +45,16 @@ class DenoisingConfig:
         schedule = self.levels.schedule if isinstance(self.levels, Discrete) else None
         if self.variance == "learned" and schedule is None:
             raise UserError("a learned variance is that of steps between levels; give --objective.levels.kind discrete")
-        if self.preconditioning == "vp" and schedule is not None and schedule.zero_terminal_snr:
-            raise UserError("at zero SNR the noise tells nothing of the picture; give --objective.preconditioning v")
+        if schedule is not None and schedule.zero_terminal_snr:
+            if self.preconditioning == "vp":
+                raise UserError(
+                    "at zero SNR the noise tells nothing of the picture; give --objective.preconditioning v and "
+                    "--objective.weighting v"
+                )
+            if self.weighting in ("simple", "min-snr"):  # the weight is 0 where sampling begins (Lin et al. 2023)
+                raise UserError(
+                    f"the weighting '{self.weighting}' teaches nothing at zero SNR; give --objective.weighting v"
+                )
 
 
 def edm_weight(at: Level, sigma_data: float) -> Tensor:

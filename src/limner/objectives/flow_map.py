@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from limner import random
 from limner.contracts import Condition, Denoiser, Level, Prediction
 from limner.errors import UserError, within
 from limner.models import PreconditionedFlowMap
@@ -158,7 +159,8 @@ class FlowMapping(Objective):
         noise = context.noise("noise", tuple(batch.images.shape[1:]))
         cond = batch.cond.dropped(context.uniform("drop") < self.config.label_dropout)
         x = (alpha * batch.images).addcmul(sigma, noise)
-        target = self._target(x, batch.images, way, cond)
+        with random.rewound():  # what one path says of both its ends, one network with one dropout should say
+            target = self._target(x, batch.images, way, cond)
         said = self.denoiser.average(x, way.at, way.to, cond).x0
         unit = way.at.sigma.clamp_min(0.02).reshape(-1, 1, 1, 1)
         return Taught(said, (said - target) / unit, unit, way, cond)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from limner.contracts import Level
-from limner.noise_schedules import NoiseSchedule
+from limner.noise_schedules import STEPS, NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Discrete:
 
     def numbers(self, u: Tensor) -> Tensor:
         """(N,) int64 from 0."""
-        return (u * self.schedule.steps).long().clamp_max(self.schedule.steps - 1)
+        return (u * STEPS).long().clamp_max(STEPS - 1)
 
     def before(self, u: Tensor) -> Level:
         """The next less noisy level to each, for the first the picture itself."""

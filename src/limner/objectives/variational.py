@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limner.contracts import Level, Prediction
 from limner.models import Preconditioned
-from limner.noise_schedules import posterior
+from limner.noise_schedules import STEPS, posterior
 from limner.objectives.denoising import Denoising, DenoisingConfig, Noised
 from limner.objectives.noise_levels import Discrete
 from limner.objectives.objective import Batch, Context, Losses
@@ -37,7 +37,7 @@ class HybridDenoising(Denoising):
         prediction = self.denoiser(noised.x, noised.at, noised.cond)
         losses = self.weighted(prediction, noised, batch)
         to = self.levels.before(context.spread("level"))
-        terms = self.levels.schedule.steps * bound_terms(prediction, noised, to, batch.images, self._floor(to))
+        terms = STEPS * bound_terms(prediction, noised, to, batch.images, self._floor(to))
         bound = terms.mean()
         return losses | {"loss": losses["loss"] + _SHARE * bound, "bound": bound.detach()}
 

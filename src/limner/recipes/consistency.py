@@ -9,7 +9,7 @@ from limner.recipes.sizes import UNETS, Size
 
 
 def consistency(size: Size = "small") -> FlowMapRecipe:
-    """Consistency trajectories between the ends of one, two and four jumps; ``--teacher RUN`` distils a denoiser."""
+    """Jumps from any level of noise to the picture at the end of its path; ``--teacher RUN`` distils a denoiser."""
     return FlowMapRecipe(
         recipe="consistency",
         net=UNETS[size],

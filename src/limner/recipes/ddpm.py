@@ -18,5 +18,5 @@ def ddpm(size: Size = "small") -> RefineRecipe:
         net=UNETS[size],
         objective=DenoisingConfig(preconditioning="vp", levels=Discrete(), weighting="simple"),
         optimizer=MuonConfig(),
-        sampling=SampleConfig(steps=24, solver="dpmpp_2m", guidance=1.25, discretization="discrete"),
+        sampling=SampleConfig(steps=24, solver="dpmpp_2m", guidance=1.25, discretization="discrete", clip=True),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from limner.contracts import DataStats, ImageSpec
 from limner.errors import UserError
-from limner.models import NetConfig, PreconditionedFlowMap
+from limner.models import NetConfig, PreconditionedFlowMap, Row
 from limner.objectives import FlowMapConfig, FlowMapping, MatchedFlowMapping
 from limner.recipes.common import Settings
 from limner.sampling import Guided, evaluations
@@ -37,7 +37,7 @@ class FlowMapRecipe(Settings):
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         if self.teacher:
             return self._distilled(spec, labels)
-        config = DenoiserConfig(self.net.fitted(spec.size), "flow", stats, spec, labels, self.sampling, jumps=True)
+        config = self._config(self.net.fitted(spec.size), "flow", stats, spec, labels)
         student = config.denoiser()
         assert isinstance(student, PreconditionedFlowMap)
         return self._lesson(config, FlowMapping(student, None, self.objective, self.optimizer))
@@ -51,9 +51,12 @@ class FlowMapRecipe(Settings):
             )
         if taught.jumps or taught.variance:
             raise UserError(f"the teacher {self.teacher} is no plain denoiser; train one with: limner train flow")
-        config = DenoiserConfig(
-            taught.net, taught.preconditioning, taught.stats, spec, labels, self.sampling, jumps=True
-        )
+        if taught.preconditioning == "vp":
+            raise UserError(
+                f"the teacher {self.teacher} says the noise, which tells nothing where a jump begins; train one with: "
+                "limner train flow"
+            )
+        config = self._config(taught.net, taught.preconditioning, taught.stats, spec, labels)
         student = config.denoiser()
         missing, unknown = student.load_state_dict(teacher.state_dict(), strict=False)
         assert not unknown
@@ -64,6 +67,12 @@ class FlowMapRecipe(Settings):
             return self._lesson(config, FlowMapping(student, paths, *settings))
         _, other = read_snapshot(self.teacher)
         return self._lesson(config, MatchedFlowMapping(student, paths, other.requires_grad_(True), *settings))
+
+    def _config(
+        self, net: NetConfig, row: Row, stats: DataStats, spec: ImageSpec, labels: tuple[str, ...]
+    ) -> DenoiserConfig:
+        unconditional = not labels or self.objective.label_dropout > 0
+        return DenoiserConfig(net, row, stats, spec, labels, self.sampling, jumps=True, unconditional=unconditional)
 
     def _lesson(self, config: DenoiserConfig, objective: FlowMapping) -> Lesson:
         return Lesson(

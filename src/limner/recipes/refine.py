@@ -26,8 +26,8 @@ class RefineRecipe(Settings):
     objective: DenoisingConfig
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
-        guidable = bool(labels) and self.objective.label_dropout > 0
-        sampling = self.sampling if guidable else replace(self.sampling, guidance=1.0)
+        unconditional = not labels or self.objective.label_dropout > 0
+        sampling = self.sampling if labels and unconditional else replace(self.sampling, guidance=1.0)
         if isinstance(self.objective.levels, Discrete):  # what is drawn begins where training ended
             schedule = self.objective.levels.schedule
             sampling = replace(sampling, noise_schedule=schedule.name, zero_terminal_snr=schedule.zero_terminal_snr)
@@ -39,6 +39,7 @@ class RefineRecipe(Settings):
             labels,
             sampling,
             variance=self.objective.variance == "learned",
+            unconditional=unconditional,
         )
         net = config.denoiser()
         return Lesson(

@@ -2,7 +2,7 @@
 
 from limner.sampling.discretization import DISCRETIZATIONS, DiscreteTimes, EDMTimes, FlowTimes
 from limner.sampling.draw import Trajectories, advance, begin, evaluations, labels_for, resolve, sample, to_pixels
-from limner.sampling.guidance import Guided, autoguidance, classifier_free
+from limner.sampling.guidance import Guided, autoguidance, classifier_free, clipped
 from limner.sampling.inversion import invert
 from limner.sampling.likelihood import log_likelihood
 from limner.sampling.multistep import DPMSolverPP2M, UniPC
@@ -28,6 +28,7 @@ __all__ = [
     "autoguidance",
     "begin",
     "classifier_free",
+    "clipped",
     "evaluations",
     "invert",
     "labels_for",

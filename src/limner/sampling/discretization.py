@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limner.contracts import Level, SampleConfig
 from limner.errors import UserError, nearest
-from limner.noise_schedules import NoiseSchedule
+from limner.noise_schedules import STEPS, NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class DiscreteTimes:
         Raises:
             UserError: more steps than the schedule has levels.
         """
-        if steps > self.schedule.steps:
-            raise UserError(f"{steps} steps are more than the {self.schedule.steps} levels of the noise schedule")
+        if steps > STEPS:
+            raise UserError(f"{steps} steps are more than the {STEPS} levels of the noise schedule")
         every = self.schedule.levels()
-        which = SPACINGS[self.spacing](steps, self.schedule.steps).long()
+        which = SPACINGS[self.spacing](steps, STEPS).long()
         one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
         alpha, sigma = torch.cat([every.alpha[which], one]), torch.cat([every.sigma[which], zero])
         return Level(alpha.float(), sigma.float())

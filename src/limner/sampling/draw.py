@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limner import random
 from limner.contracts import Condition, ImageSpec, Level, Model, Precision, SampleConfig, arithmetic
 from limner.distributed import ALONE, World
 from limner.errors import UserError, nearest, within
 from limner.sampling.discretization import DISCRETIZATIONS
-from limner.sampling.guidance import autoguidance, classifier_free
+from limner.sampling.guidance import autoguidance, classifier_free, clipped
 from limner.sampling.solver import Denoise, Memory, Solver
 from limner.sampling.solvers import SOLVERS
 from limner.shards import is_sharded
@@ -98,8 +99,16 @@ def resolve(model: Model, config: SampleConfig | None, guide: Model | None = Non
     resolved = checked(replace(config or model.defaults, **known))  # type: ignore[arg-type]
     if guide is not None and (guide.spec, guide.labels) != (model.spec, model.labels):
         raise UserError("the model that guides must draw pictures of the same kind and classes")
-    if resolved.guidance != 1 and not model.labels and guide is None:
-        raise UserError("guidance steers towards a class, and this model was trained without labels; leave it out")
+    if guide is not None and resolved.guidance == 1:
+        raise UserError("a guidance of 1 is none, and the model that guides would do nothing; give --guidance 1.5, say")
+    if guide is None and resolved.guidance != 1:
+        if not model.labels:
+            raise UserError("guidance steers towards a class, and this model was trained without labels; leave it out")
+        if not model.unconditional:
+            raise UserError(
+                "guidance needs to know pictures without their class too, and this model was always told it; leave "
+                "guidance out, or train with --objective.label-dropout 0.05"
+            )
     return resolved
 
 
@@ -132,6 +141,8 @@ def draw(
     solver = SOLVERS[config.solver](config)
     between = (config.guidance, config.guidance_from, config.guidance_to)
     denoise = classifier_free(model.net, *between) if guide is None else autoguidance(model.net, guide.net, *between)
+    if config.clip:
+        denoise = clipped(denoise)
     schedule = DISCRETIZATIONS[config.discretization](config).levels(config.steps)
     for first in range(0, len(samples), batch):
         part = slice(first, first + batch)
@@ -141,6 +152,19 @@ def draw(
             for _ in range(config.steps):
                 advance(paths, denoise, solver, these, seed=seed)
             yield model.codec.decode(paths.x).float().clamp(-1, 1)
+
+
+@contextmanager
+def as_they_draw(*nets: nn.Module) -> Iterator[None]:
+    """Networks without dropout for as long as this lasts."""
+    before = [net.training for net in nets]
+    for net in nets:
+        net.eval()
+    try:
+        yield
+    finally:
+        for net, training in zip(nets, before, strict=True):
+            net.train(training)
 
 
 def to_pixels(images: Tensor, bits: int) -> np.ndarray:
@@ -239,9 +263,7 @@ def sample(
     bits = model.spec.bits
     out = np.zeros((n, *model.spec.size, model.spec.channels), np.uint8 if bits == 8 else np.uint16)
     done = 0
-    was_training = model.net.training
-    model.net.eval()
-    try:
+    with as_they_draw(model.net, *([guide.net] if guide else [])):
         for turn in range(0, n, world.size * batch):
             first = turn + world.rank * batch
             if first >= n and not in_step:
@@ -264,8 +286,6 @@ def sample(
                     done += len(images)
                 if on_progress:
                     on_progress(done)
-    finally:
-        model.net.train(was_training)
     # Byte by byte, which any number of bits is: each picture is zero but in one process.
     world.add_up(torch.from_numpy(out.view(np.uint8)))
     return out

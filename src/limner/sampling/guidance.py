@@ -36,11 +36,11 @@ def classifier_free(denoise: Denoise, weight: float, lowest: float = 0.0, highes
             torch.cat([x, x[on]]),
             Level(torch.cat([at.alpha, at.alpha[on]]), torch.cat([at.sigma, at.sigma[on]])),
             Condition.cat([cond, some.dropped()]),
-        ).x0
-        with_condition, without = both[: len(x)], both[len(x) :]
+        )
+        with_condition, without = both.x0[: len(x)], both.x0[len(x) :]
         out = with_condition.clone()
         out[on] = without + weight * (with_condition[on] - without)
-        return Prediction(out)
+        return Prediction(out, None if both.variance is None else both.variance[: len(x)])
 
     return guided
 
@@ -79,7 +79,18 @@ class Guided(Denoiser):
     def __init__(self, net: Denoiser, config: SampleConfig) -> None:
         super().__init__()
         self.net = net
-        self._denoise = classifier_free(net, config.guidance, config.guidance_from, config.guidance_to)
+        self._guidance = (config.guidance, config.guidance_from, config.guidance_to)
 
     def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
-        return self._denoise(x, at, cond)
+        return classifier_free(self.net, *self._guidance)(x, at, cond)
+
+
+def clipped(denoise: Denoise) -> Denoise:
+    """Keeps what the denoiser takes for the picture within [-1, 1], as Ho et al. 2020 do: near pure noise a network
+    that says the noise guesses pictures many times too bright, of which the smallest error makes nonsense."""
+
+    def kept(x: Tensor, at: Level, cond: Condition) -> Prediction:
+        prediction = denoise(x, at, cond)
+        return Prediction(prediction.x0.clamp(-1, 1), prediction.variance)
+
+    return kept

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from limner.contracts import Condition, Level
-from limner.errors import within
+from limner.errors import UserError, within
 from limner.sampling.solver import Denoise
 
 
@@ -15,9 +15,9 @@ def invert(denoise: Denoise, x: Tensor, schedule: Level, cond: Condition, *, ite
     """x (N, ...) at the first level of ``schedule``, from the pictures x at its last.
 
     A step of ``euler`` goes by what the denoiser says at its noisy end. So each step here is a fixed point: the noisy
-    end that leads to the clean one. The first iteration, which takes the clean end for the noisy one, is Dhariwal and
-    Nichol's DDIM inversion (2021, appendix F); further ones are those of Pan et al. 2023 (AIDI), and bring a picture
-    back more exactly.
+    end that leads to the clean one. The first iteration takes the clean end, scaled, for the noisy one, nearly as
+    Dhariwal and Nichol's DDIM inversion does (2021, appendix F), which asks for the clean end's level too; further
+    ones are those of Pan et al. 2023 (AIDI), and bring a picture back more exactly.
 
     Args:
         denoise: the denoiser, or a guided one.
@@ -25,9 +25,14 @@ def invert(denoise: Denoise, x: Tensor, schedule: Level, cond: Condition, *, ite
         schedule: (steps + 1,) levels, from noise to sigma = 0.
         cond: of the pictures.
         iterations: of the fixed point, a denoiser's evaluation each.
+
+    Raises:
+        UserError: a single step from noise alone, which says nothing of the noise.
     """
     within("iterations", iterations, 1, 100)
     count = len(schedule.alpha)
+    if count == 2 and not bool(schedule.alpha[0]):
+        raise UserError("one step from noise to a picture cannot be taken back; give 2 steps or more")
     for i in reversed(range(count - 1)):
         clean, noisy = (_each(schedule.index(slice(j, j + 1)), x) for j in (i + 1, i))
         x = _step_back(denoise, x, clean, noisy, cond, iterations)

@@ -19,6 +19,7 @@ from torch import Tensor
 from limner import random
 from limner.contracts import Bound, Condition, Level, Model
 from limner.errors import UserError, within
+from limner.sampling.draw import as_they_draw
 from limner.sampling.solver import Denoise
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
@@ -144,7 +145,9 @@ def log_likelihood(
         signs = torch.where(random.uniform(seed, samples, "hutchinson", shape=tuple(x.shape[1:])) < 0.5, -1.0, 1.0)
         chosen = None if label is None else torch.from_numpy(label[first : first + batch]).to(device)
         cond = Condition(chosen)
-        means.append(torch.stack([density(model.net, x, cond, hutchinson(signs), path) for path in (fine, coarse)]))
+        with as_they_draw(model.net):
+            walked = [density(model.net, x, cond, hutchinson(signs), path) for path in (fine, coarse)]
+        means.append(torch.stack(walked))
         if on_progress:
             on_progress(first + len(samples))
     size = math.prod(model.spec.shape)
@@ -163,6 +166,8 @@ def _checked(model: Model, images: npt.NDArray[np.uint8 | np.uint16], label: npt
         )
     if label is not None and not model.labels:
         raise UserError("this model was trained without labels; leave them out")
+    if label is None and model.labels and not model.unconditional:
+        raise UserError("this model was always told the class, and these pictures have none; give pictures with labels")
 
 
 def _guarded(bits: Tensor, check: Tensor, steps: int) -> None:

@@ -162,7 +162,7 @@ class Jump(Solver):
         """Raises UserError where the model, or what guidance made of it, knows no jumps."""
         if not isinstance(denoise, FlowMap):
             raise UserError(
-                "solver 'jump' is for models that know where a path ends, without guidance; "
+                "solver 'jump' is for models that know where a path ends, without guidance and clipping; "
                 "train one with: limner train consistency"
             )
         if self.eta == 0:

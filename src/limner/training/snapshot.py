@@ -37,6 +37,7 @@ class DenoiserConfig:
         sampling: how samples are drawn by default.
         variance: whether the reverse step's variance is learned too.
         jumps: whether it is a flow map.
+        unconditional: whether it also knows pictures without their class.
     """
 
     net: NetConfig
@@ -47,6 +48,7 @@ class DenoiserConfig:
     sampling: SampleConfig
     variance: bool = False
     jumps: bool = False
+    unconditional: bool = True
     kind: Literal["denoiser"] = "denoiser"
     version: int = VERSION
 
@@ -60,7 +62,7 @@ class DenoiserConfig:
         return channels_last
 
     def model(self, net: Preconditioned) -> Model:
-        return Model(net, Identity(), self.spec, self.labels, self.sampling)
+        return Model(net, Identity(), self.spec, self.labels, self.sampling, self.unconditional)
 
 
 def save_snapshot(folder: Path, config: DenoiserConfig, weights: dict[str, Tensor], card: str) -> None:
