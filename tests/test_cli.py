@@ -71,6 +71,23 @@ MISTAKES = [
     (["ema", "RUN", "--half-width", "2"], "the width of an average is 2"),
     (["train", "flow", "--data", "BARS", "--training.ema-profiles", "0.9"], "training.ema-profiles is 0.9"),
     (["train", "flow", "--data", "BARS", "--training.recovery.apart", "7"], "training.recovery.apart is 7"),
+    (["train", "--data", "BARS", "edm"], "the recipe comes first: limner train edm"),
+    (["train", "--data", "BARS", "edn"], "did you mean 'edm'"),
+    (["train", "flow", "--data", "BARS", "--watch.extractor", "wavelet"], "did you mean 'wavelets'"),
+    (["train", "flow", "--data", "BARS", "--watch.extractor", "lenet=FILE.pth"], "no weights for extractor 'lenet'"),
+    (["train", "flow", "--data", "BARS", "--optimizer.lr", "-1"], "optimizer.lr of Muon is -1"),
+    (["train", "flow", "--data", "BARS", "--optimizer.momentum", "1"], "optimizer.momentum of Muon is 1"),
+    (["train", "flow", "--data", "BARS", "--optimizer.rest.betas", "0.9", "1"], "optimizer.betas of AdamW is 1"),
+    (["train", "flow", "--data", "BARS", "--optimizer.rest.eps=-1"], "optimizer.eps of AdamW is -1"),
+    (
+        ["train", "flow", "--data", "BARS", "--optimizer.rest.weight-decay=nan"],
+        "optimizer.weight-decay of AdamW is nan",
+    ),
+    (["train", "flow", "--data", "BARS", "--training.kind", "x"], "unknown option '--training.kind'"),
+    (["train", "flow", "--data", "BARS", "--sampling.kind=heun"], "unknown option '--sampling.kind'"),
+    (["train", "flow", "--data", "BARS", "--seed.kind", "3"], "unknown option '--seed.kind'"),
+    (["train", "flow", "--data", "BARS", "--seed.x.kind", "y"], "unknown option '--seed.x.kind'"),
+    (["sample", "RUN", "-n", "10000000", "--size", "8192", "8192", "--out", "NEW"], "memory has run out: train with"),
 ]
 
 
@@ -115,6 +132,19 @@ def test_samples_as_a_grid_and_as_files_by_class(run: Path, tmp_path: Path, caps
     assert len(files) == 6
     assert Image.open(files[0]).size == (11, 13)
     main(["sample", str(run), "-n", "6", "--out", str(tmp_path / "grid.png"), "--overwrite"])
+
+
+def test_a_draw_replaces_an_earlier_one_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "files"
+    main(["sample", str(run), "-n", "6", "--out", str(out)])
+    mine = ["1/mine.png", "mine/text.txt", "samples/000000000064.png", "1.png"]
+    for name in mine:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+    main(["sample", str(run), "-n", "2", "--label", "1", "--out", str(out), "--overwrite"])
+    left = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert left == sorted(["1/000000.png", "1/000001.png", *mine])
+    assert not (out / "0").exists(), "a class that was not drawn"
 
 
 def test_a_run_is_judged(run: Path, bars: Path, capsys: pytest.CaptureFixture[str]) -> None:

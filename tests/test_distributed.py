@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
 from limner import distributed
-from limner.distributed import ALONE, World, join
+from limner.distributed import ALONE, Lost, World, in_company, join, out_of_memory
 from limner.errors import UserError
 from processes import Together, run
 from speaking import speak
@@ -53,6 +55,24 @@ def test_a_process_ends_well_while_it_watches_the_others() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+Environment = Callable[[dict[str, str]], None]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
+    """Sets what torchrun would, that and no more."""
+
+    def tell(told: dict[str, str]) -> None:
+        for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+
+    distributed.join.cache_clear()
+    yield tell
+    distributed.join.cache_clear()
+
+
 def test_alone_there_is_nothing_to_say() -> None:
     assert ALONE.first
     assert ALONE.share(5) == (0, 5)
@@ -73,12 +93,47 @@ def test_shares_cover_everything_once() -> None:
             assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
 
 
-def test_half_an_environment_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
-    distributed.join.cache_clear()
-    try:
-        with pytest.raises(UserError, match="start processes with torchrun"):
-            join()
-    finally:
-        distributed.join.cache_clear()
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "29500"},
+            "WORLD_SIZE is 2, but MASTER_ADDR is not set; start",
+        ),
+        (
+            {"WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "29500"},
+            "WORLD_SIZE is 2, but RANK is not set; start",
+        ),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', which is no whole number; start"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0; give a number at least 1"),
+        ({"WORLD_SIZE": "2", "RANK": "", "MASTER_ADDR": "here", "MASTER_PORT": "1"}, "RANK is '', which is no whole"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"},
+            "RANK is 2; give a number from 0 to 1",
+        ),
+        (
+            {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "here", "MASTER_PORT": "http"},
+            "MASTER_PORT is 'http', which",
+        ),
+    ],
+)
+def test_half_an_environment_is_one_line(environment: Environment, told: dict[str, str], line: str) -> None:
+    environment(told)
+    with pytest.raises(UserError, match=f"^{re.escape(line)}"):
+        join()
+
+
+@pytest.mark.parametrize("told", [{}, {"WORLD_SIZE": "1"}, {"MASTER_ADDR": "here", "MASTER_PORT": "29500"}])
+def test_a_job_of_one_is_alone(environment: Environment, told: dict[str, str]) -> None:
+    environment(told)
+    assert join().size == 1
+
+
+def test_a_lack_of_memory_is_not_another_processs_end() -> None:
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator") as told, in_company():
+        torch.empty(2**60, dtype=torch.uint8)
+    assert out_of_memory(told.value)
+    with pytest.raises(torch.OutOfMemoryError), in_company():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(Lost, match=r"^another process of this run has ended \(Connection closed\); what"), in_company():
+        raise RuntimeError("Connection closed\nby pair.cc")

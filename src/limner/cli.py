@@ -30,7 +30,7 @@ from limner.comparison import JUDGED
 from limner.contracts import Precision
 from limner.data import DataConfig
 from limner.demo import demo as run_demo
-from limner.distributed import ALONE, Lost, World, join
+from limner.distributed import ALONE, Lost, World, join, out_of_memory
 from limner.errors import UserError, nearest
 from limner.recipes import DEFAULT_MINUTES, AnyRecipe, Size, size_for
 from limner.recipes import recipe as named_recipe
@@ -84,6 +84,9 @@ class Train:
     def run(self) -> Outcome:
         if self.resume is not None:
             return commands.resume(self.resume)
+        if self.recipe != self.settings.recipe:  # all settings' defaults are the recipe's, so it is wanted before them
+            named_recipe(self.recipe)  # which may be unknown
+            raise UserError(f"the recipe comes first: limner train {self.recipe} --data …")
         return commands.train(self.settings, self.data, self.out, self.minutes, self.images, _BEGAN)
 
 
@@ -123,7 +126,7 @@ class Sample:
         size: height and width, if not those that the model was made for.
         precision: of the network's products; bfloat16 is faster where a machine has it, and changes pictures a little.
         out: a .png for one grid, or a folder for single files, which keep 16 bits where the model has them.
-        overwrite: replace what is at --out.
+        overwrite: replace the file at --out, or in a folder the numbered pictures of an earlier draw and nothing else.
         json: print one JSON object, for programs.
     """
 
@@ -288,6 +291,11 @@ COMMANDS: dict[str, type[Any]] = {
 }
 #: Nested settings whose first field may be given under the name of the whole: --data SOURCE.
 _SHORT = {"--data": "--data.source", "--reference": "--reference.source"}
+#: Of whatever command.
+_NO_MEMORY = (
+    "memory has run out: train with a smaller --training.batch or a larger --training.accumulate, draw or judge fewer "
+    "pictures with -n, or draw smaller ones with --size; what was saved before is whole"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -320,7 +328,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:  # the disk, a permission, a lost mount: never a matter of a traceback
         where = f": {error.filename}" if error.filename else ""
         _end(world, f"{error.strerror or error}{where}; what was saved before is whole", 2)
-    except Exception:
+    except Exception as error:
+        if out_of_memory(error):
+            _end(world, _NO_MEMORY, 2)
         if not world.failing():  # a consequence of what another process has told
             sys.exit(2)
         raise
@@ -407,13 +417,17 @@ def _option(args: list[str], wanted: str) -> str | None:
 def _with_kind(settings: T, path: list[str], kind: str) -> T:
     """The settings with the part at ``path`` replaced by the defaults of its alternative of that kind."""
     name = path[0]
-    if name not in {f.name for f in dataclasses.fields(settings)}:  # type: ignore[arg-type]
+    if not dataclasses.is_dataclass(settings) or name not in {f.name for f in dataclasses.fields(settings)}:
         return settings  # tyro tells of unknown names
     if len(path) > 1:
         inner = _with_kind(getattr(settings, name), path[1:], kind)
         return dataclasses.replace(settings, **{name: inner})  # type: ignore[type-var]
     hint = get_type_hints(type(settings))[name]
-    kinds = {get_args(get_type_hints(choice)["kind"])[0]: choice for choice in get_args(hint) or (hint,)}
+    choices = [one for one in get_args(hint) or (hint,) if dataclasses.is_dataclass(one)]
+    hints = [(get_type_hints(one).get("kind"), one) for one in choices]
+    kinds: dict[str, Any] = {get_args(tag)[0]: one for tag, one in hints if tag is not None}
+    if not kinds:
+        return settings
     if kind not in kinds:
         raise UserError(f"--{'.'.join(path)}.kind {kind} is unknown{nearest(kind, kinds)}")
     if getattr(settings, name).kind == kind:

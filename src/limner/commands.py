@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +21,15 @@ from limner.recipes import train as train_run
 from limner.sampling import sample as draw
 from limner.training.averaging import write_average
 from limner.training.costs import counted
+from limner.training.folders import refuse_taken
 from limner.training.grids import grid, save_picture, save_png
 from limner.training.run import RunResult
 from limner.training.snapshot import load
 
 #: Most pictures in one grid file.
 _GRID = 4_096
+#: What :func:`_write_files` names pictures and the folders of their classes.
+_PICTURE, _CLASS = re.compile(r"[0-9]{6,7}\.png"), re.compile(r"[a-z0-9_%-]+")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,12 @@ def _cost(config: NetConfig) -> dict[str, float]:
 
 
 def train(
-    settings: AnyRecipe, data: DataConfig, out: Path | None, minutes: float | None, images: int | None, began: float
+    settings: AnyRecipe,
+    data: DataConfig,
+    out: Path | Iterable[Path] | None,
+    minutes: float | None,
+    images: int | None,
+    began: float,
 ) -> Outcome:
     """Train a generator on your pictures."""
     if not data.source:
@@ -176,9 +185,8 @@ def class_names(model: Model, n: int, label: str | None) -> list[str]:
 def _may_write(out: Path, overwrite: bool) -> None:
     if out.suffix and out.suffix.lower() != ".png":
         raise UserError(f"--out {out.name}: give a .png for a grid, or a folder for single files")
-    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if taken and not overwrite:
-        raise UserError(f"{out} already exists; choose another --out, or add --overwrite")
+    if not overwrite:
+        refuse_taken(out, ", or add --overwrite")
 
 
 def _write_grid(images: Pixels, out: Path) -> list[str]:
@@ -187,7 +195,9 @@ def _write_grid(images: Pixels, out: Path) -> list[str]:
 
 
 def _write_files(images: Pixels, names: Sequence[str], out: Path) -> list[str]:
-    """One file a picture, in a folder a class where there are classes: a source for ``--data`` again."""
+    """One file a picture, in a folder a class where there are classes: a source for ``--data`` again. An earlier draw
+    makes room, for its pictures would be taken for this one's."""
+    _remove_pictures(out)
     files = []
     for i, image in enumerate(images):
         folder = out / _safe(names[i]) if names else out
@@ -195,6 +205,18 @@ def _write_files(images: Pixels, names: Sequence[str], out: Path) -> list[str]:
         save_picture(image, path)
         files.append(str(path))
     return files
+
+
+def _remove_pictures(out: Path) -> None:
+    """Delete what :func:`_write_files` has written and nothing else: its pictures, and folders of classes that are then
+    empty."""
+    inside = [one for one in out.iterdir() if one.is_dir() and not one.is_symlink()] if out.is_dir() else []
+    for folder in (out, *(one for one in inside if _CLASS.fullmatch(one.name))):
+        pictures = [one for one in folder.glob("*.png") if _PICTURE.fullmatch(one.name) and not one.is_dir()]
+        for picture in pictures:
+            picture.unlink()
+        if pictures and folder != out and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _safe(name: str) -> str:

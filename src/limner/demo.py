@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 from limner.commands import Outcome, train
 from limner.data import DataConfig
-from limner.distributed import join
-from limner.recipes import RUNS, flow, size_for
+from limner.recipes import RUNS, flow, numbered, size_for
 
 #: Samples judged at the end: enough that the measures mean something, few enough to be quick.
 _JUDGED = 1_000
@@ -24,13 +24,5 @@ def demo(minutes: float, out: Path | None, began: float) -> Outcome:
     """
     settings = flow(size_for(minutes))
     settings = replace(settings, watch=replace(settings.watch, pictures=62, judge=_JUDGED))
-    folder = out or Path(join().lead(lambda: str(_fresh())))
-    return train(settings, DataConfig("builtin:glyphs"), folder, minutes, None, began)
-
-
-def _fresh() -> Path:
-    folder, number = RUNS / "demo", 1
-    while folder.exists():
-        number += 1
-        folder = RUNS / f"demo-{number}"
-    return folder
+    place = out or itertools.chain([RUNS / "demo"], numbered("demo", 2))
+    return train(settings, DataConfig("builtin:glyphs"), place, minutes, None, began)

@@ -27,7 +27,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from limner.errors import UserError
+from limner.errors import UserError, within
 
 T = TypeVar("T")
 
@@ -36,13 +36,16 @@ _TIMEOUT = timedelta(minutes=20)
 #: Seconds between two looks for an answer, at most; and after another's failure until this process ends in any case.
 _NAP, _GRACE = 0.2, 5.0
 _FAILED, _LEFT = "limner/failed", "limner/left"
+#: What torchrun tells every process.
+_TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Lost(Exception):  # noqa: N818 - whose error it is, the other process says
-    """Another process of this run has ended, and nothing can be done without it."""
+    """Another process of this run has ended, and nothing can be done without it. ``cause`` is how torch puts it."""
 
-    def __init__(self) -> None:
-        super().__init__("another process of this run has ended; what was saved before is whole")
+    def __init__(self, cause: str = "") -> None:
+        why = f" ({cause.strip().splitlines()[0]})" if cause.strip() else ""
+        super().__init__(f"another process of this run has ended{why}; what was saved before is whole")
 
 
 class Store(Protocol):
@@ -54,13 +57,22 @@ class Store(Protocol):
     def add(self, key: str, amount: int) -> int: ...
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is how Python, or torch for whatever device, says that memory has run out."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
 @contextmanager
 def in_company() -> Iterator[None]:
-    """Something that takes all processes; torch's errors in it mean that one of them has ended."""
+    """Something that takes all processes; torch's errors in it mean that one of them has ended, unless this one has no
+    memory left."""
     try:
         yield
     except RuntimeError as error:
-        raise Lost from error
+        if out_of_memory(error):
+            raise
+        raise Lost(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -181,11 +193,15 @@ def join() -> World:
     Raises:
         UserError: the environment is only half of torchrun's, or there are fewer GPUs than processes.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    size = _number("WORLD_SIZE", "1")
     if size == 1:
         return World(device=_device())
-    if "MASTER_ADDR" not in os.environ:
-        raise UserError(f"WORLD_SIZE is {size}, but nobody told where to meet; start processes with torchrun")
+    within("WORLD_SIZE", size, 1)
+    missing = [name for name in _TOLD if name not in os.environ]
+    if missing:
+        raise UserError(f"WORLD_SIZE is {size}, but {missing[0]} is not set; start processes with torchrun")
+    within("RANK", _number("RANK"), 0, size - 1)
+    within("MASTER_PORT", _number("MASTER_PORT"), 1, 65535)
     device = _device()
     if not dist.is_initialized():
         dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=_TIMEOUT)
@@ -194,10 +210,19 @@ def join() -> World:
     return World(dist.get_rank(), dist.get_world_size(), device, store)
 
 
+def _number(name: str, otherwise: str = "") -> int:
+    """What the environment tells."""
+    told = os.environ.get(name, otherwise)
+    try:
+        return int(told)
+    except ValueError:
+        raise UserError(f"{name} is '{told}', which is no whole number; start processes with torchrun") from None
+
+
 def _device() -> torch.device:
     if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
         return torch.device("cpu")
-    number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    number, there = _number("LOCAL_RANK"), torch.cuda.device_count()
     if number >= there:
         raise UserError(f"there are more processes than GPUs on this machine; start at most {there}: --nproc-per-node")
     torch.cuda.set_device(number)

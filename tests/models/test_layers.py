@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from limner.contracts import arithmetic
-from limner.models.layers import GroupNorm, attend, wide
+from limner.models.layers import GroupNorm, attend, narrow, scaled, silu, wide
 
 CPU = torch.device("cpu")
 
@@ -54,3 +54,22 @@ def test_arithmetic_is_that_precision_whatever_is_around_it() -> None:
         assert layer(x).dtype == torch.bfloat16
         with arithmetic(CPU, "float32"):
             assert layer(x).dtype == torch.float32
+
+
+def test_what_goes_into_products_is_cast_once_and_only_under_autocast() -> None:
+    x = torch.randn(3, 4)
+    assert narrow(x) is x
+    assert narrow(torch.zeros(3, device="meta")).dtype == torch.float32
+    with arithmetic(CPU, "bfloat16"):
+        assert torch.equal(narrow(x), x.bfloat16())
+
+
+def test_without_gradients_memory_is_taken_again_for_the_same_values() -> None:
+    x = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    scale, shift = torch.full((3, 4, 1, 1), 1.5), torch.full((3, 4, 1, 1), -0.2)
+    with_gradients = silu(scaled(x, scale, shift))
+    with torch.no_grad():
+        mine = x.clone()
+        assert torch.equal(silu(scaled(mine, scale, shift)), with_gradients)
+    assert torch.equal(mine, with_gradients)
+    assert not torch.equal(x, with_gradients)

@@ -80,6 +80,7 @@ def test_resumed_equals_undisturbed_bit_for_bit(run: Path, tmp_path: Path, kept:
     with open(broken / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"images": 99, "lo')
     resume(broken, show=False)
+    assert not list(broken.rglob("*.tmp"))
     last, again = (checkpoints(one / "checkpoints")[-1] for one in (run, broken))
     assert last.name == again.name == f"{IMAGES:012d}.safetensors"
     expected, found = load_tensors(last)[0], load_tensors(again)[0]

@@ -67,6 +67,8 @@ def test_a_signal_costs_nothing(
 ) -> None:
     process = Process(limner, "train", "flow", "--data", bars, *SETTINGS, *LENGTH, "--out", tmp_path / "run")
     wait_for(tmp_path / "run" / "checkpoints", process, "0*.safetensors")
+    with pytest.raises(UserError, match="a training is under way"):
+        resume(tmp_path / "run", show=False)
     process.send(number)
     ended = process.end(60)
     if number == signal.SIGKILL:

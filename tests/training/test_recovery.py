@@ -24,8 +24,16 @@ from limner.objectives import Batch, Context, Denoising, Losses, Objective, Opti
 from limner.objectives.muon import Muon
 from limner.recipes import RefineRecipe, recipe
 from limner.tensors import load_tensors
-from limner.training.checkpoint import anchors, checkpoints, load_checkpoint, save_checkpoint, save_return
+from limner.training.checkpoint import (
+    TrainingState,
+    anchors,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    save_return,
+)
 from limner.training.config import Budget, RecoveryConfig, TrainingConfig
+from limner.training.ema import EMA
 from limner.training.job import Lesson
 from limner.training.recovery import Recovery
 from limner.training.run import resume, start
@@ -243,6 +251,19 @@ def test_what_is_not_finite_is_not_saved(tmp_path: Path) -> None:
         with torch.no_grad():
             broken.copy_(kept)
     assert [path.stem for path in checkpoints(tmp_path)] == [f"{BATCH:012d}"]
+
+
+def test_all_that_an_optimiser_knows_goes_to_its_device(tmp_path: Path) -> None:
+    """The count of steps too, which torch's fused optimisers have there."""
+    run = trainer(Regression("loss", 1.0, lambda sample: False))
+    run.iterate()
+    save_checkpoint(tmp_path, run.state, run.progress, keep=1)
+    there = Regression("loss", 1.0, lambda sample: False).to("meta")
+    state = TrainingState(there, EMA(there, there.ema), there.optimizers())
+    load_checkpoint(tmp_path, state)
+    kept = [value for one in state.optimizers.values() for known in one.state.values() for value in known.values()]
+    assert len(kept) == 3 * 3 + 1
+    assert {value.device.type for value in kept} == {"meta"}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from limner import random
-from limner.contracts import Condition
+from limner.contracts import Condition, ImageSpec
 from limner.objectives import Batch, Context, Losses, Objective, Optimizers, Update
 from limner.training.config import TrainingConfig
+from limner.training.costs import flops_per_image
 from limner.training.ema import EMA, ema_decay
 from limner.training.schedules import Constant, Cooldown, Cosine
 from limner.training.trainer import Trainer
@@ -71,6 +72,16 @@ def test_accumulation_changes_nothing(parts: int) -> None:
         logged, other = whole.iterate(), cut.iterate()
     assert float(cut.objective.net.weight) == pytest.approx(float(whole.objective.net.weight), rel=1e-5)
     assert float(other["loss"]) == pytest.approx(float(logged["loss"]), rel=1e-5)
+
+
+def test_operations_are_counted_without_a_picture() -> None:
+    """A stream would decode a block for it. One weight: a product and a sum forward, and twice that backward."""
+
+    def refuse(first: int, count: int) -> Batch:
+        raise AssertionError("a picture was asked for")
+
+    run = Trainer(Line(), TrainingConfig(), refuse, images=64, precision="float32", seed=1)
+    assert flops_per_image(run, ImageSpec(1, (2, 2), "L"), labelled=False) == 3 * 2
 
 
 def test_clipping_bounds_the_step() -> None:

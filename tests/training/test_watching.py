@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from limner.codecs import Identity
 from limner.contracts import Condition, Denoiser, Level, Model, Prediction, SampleConfig
-from limner.data import open_dataset
+from limner.data import Dataset, open_dataset
+from limner.errors import UserError
+from limner.recipes import recipe, train
+from limner.training.config import WatchConfig
 from limner.training.report import write_report
-from limner.training.watching import Watcher
+from limner.training.watching import Watcher, check_watch
 
 
 class Photocopier(Denoiser):
@@ -28,10 +33,14 @@ class Photocopier(Denoiser):
         return Prediction(self.pictures[which])
 
 
+def noise(folder: Path, count: int) -> Dataset:
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
+    np.savez(folder / "noise.npz", images=images)
+    return open_dataset(str(folder / "noise.npz"), progress=False)
+
+
 def test_a_photocopier_is_named_in_the_runs_measures_and_on_its_page(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), dtype=np.uint8)
-    np.savez(tmp_path / "noise.npz", images=noise)
-    dataset = open_dataset(str(tmp_path / "noise.npz"), progress=False)
+    dataset = noise(tmp_path, 200)
     pictures = torch.from_numpy(dataset.images.copy()).permute(0, 3, 1, 2) / 127.5 - 1
     sampling = SampleConfig(steps=1, solver="euler")
     model = Model(Photocopier(pictures), Identity(), dataset.spec, (), sampling)
@@ -41,3 +50,30 @@ def test_a_photocopier_is_named_in_the_runs_measures_and_on_its_page(tmp_path: P
     assert sum("repeats what it was trained on" in note for note in notes) == 1
     (tmp_path / "recipe.json").write_text(json.dumps({"recipe": "copier", "data": {}}))
     assert "repeats what it was trained on" in write_report(tmp_path).read_text()
+
+
+def test_what_looks_at_the_samples_is_opened_before_a_run_if_anything_will_look(tmp_path: Path) -> None:
+    dataset = noise(tmp_path, 40)
+    for watch in (WatchConfig(extractor="wavelet"), WatchConfig(extractor="wavelet", judge=0, measures=1)):
+        with pytest.raises(UserError, match="did you mean 'wavelets'"):
+            check_watch(watch, dataset)
+    assert check_watch(WatchConfig(extractor="wavelet", judge=0), dataset) == ""
+    assert check_watch(WatchConfig(measures=1), dataset) == ""
+
+
+def test_too_few_pictures_are_neither_measured_nor_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_watch(WatchConfig(measures=1, judge=0), noise(tmp_path, 20)) == ""
+    noise(tmp_path, 12)
+    plain = recipe("flow", "tiny")
+    settings = replace(
+        plain,
+        net=replace(plain.net, width=8),
+        training=replace(plain.training, batch=8, precision="float32"),
+        watch=WatchConfig(pictures=1, grids=0, measures=2),
+        sampling=replace(plain.sampling, steps=1),
+    )
+    assert train(settings, str(tmp_path / "noise.npz"), out=tmp_path / "run", images=24).measures == {}
+    plan = json.loads((tmp_path / "run" / "recipe.json").read_text())["plan"]
+    assert (plan["measures"], plan["judge"]) == (0, 0)
+    told = "measured on the way, which takes 20, nor judged at the end, which takes 40"
+    assert f"only 12 pictures: samples are not {told}\n" in capsys.readouterr().err

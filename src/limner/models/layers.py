@@ -38,7 +38,9 @@ def wide(x: Tensor) -> Tensor:
 def narrow(x: Tensor) -> Tensor:
     """x in the type that products of it will be made in: what goes into several of them is cast once."""
     kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
 
 
 def silu(x: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class Update:
         optimizers: which of the objective's optimisers step; several where matrices and vectors have their own.
         params: names of the objective's submodules it trains; all others are frozen meanwhile.
         loss: (batch, context) to a dict whose "loss" is minimised, the others logged.
-        after: called when the step is taken.
+        after: called after every turn, also where the step was skipped because something was not finite.
         every: only each n-th iteration (lazy regularisation).
         repeat: so many times an iteration, with fresh data each.
     """

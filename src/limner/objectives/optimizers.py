@@ -9,11 +9,14 @@ from typing import Literal
 import torch
 from torch import nn
 
+from limner.errors import within
 from limner.objectives.muon import Muon
 
 Optimizers = dict[str, torch.optim.Optimizer]
 #: A matrix with a shorter side than this has too few directions for orthogonalising to mean anything.
 _NARROW = 16
+#: Highest settings: averages of gradients that never forget would never learn, and larger rates lead nowhere.
+_SLOWEST, _FASTEST = 0.999999, 1000.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,13 @@ class AdamWConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
 
+    def __post_init__(self) -> None:
+        within("optimizer.lr of AdamW", self.lr, 0, _FASTEST)
+        for beta in self.betas:
+            within("optimizer.betas of AdamW", beta, 0, _SLOWEST)
+        within("optimizer.eps of AdamW", self.eps, 0, 1)
+        within("optimizer.weight-decay of AdamW", self.weight_decay, 0, _FASTEST)
+
     def build(self, name: str, module: nn.Module) -> Optimizers:
         return {name: _adamw(self, list(module.parameters()))}
 
@@ -33,7 +43,7 @@ class AdamWConfig:
 @dataclass(frozen=True)
 class MuonConfig:
     """Muon for the matrices and convolutions inside the network, AdamW for the rest: biases, norms, embeddings, and
-    layers too narrow to orthogonalise, such as the last one.
+    layers too narrow to orthogonalise, such as a last one of few channels.
 
     Attributes:
         lr: of Muon.
@@ -47,6 +57,11 @@ class MuonConfig:
     momentum: float = 0.9
     weight_decay: float = 0.0
     rest: AdamWConfig = AdamWConfig(lr=6e-3)
+
+    def __post_init__(self) -> None:
+        within("optimizer.lr of Muon", self.lr, 0, _FASTEST)
+        within("optimizer.momentum of Muon", self.momentum, 0, _SLOWEST)
+        within("optimizer.weight-decay of Muon", self.weight_decay, 0, _FASTEST)
 
     def build(self, name: str, module: nn.Module) -> Optimizers:
         embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}

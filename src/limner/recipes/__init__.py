@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from limner.config import from_json
 from limner.data import DataConfig
-from limner.distributed import join
 from limner.errors import UserError, nearest
 from limner.recipes.consistency import consistency
 from limner.recipes.ddpm import ddpm
@@ -19,6 +19,7 @@ from limner.recipes.flow import flow
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sizes import SIZES, Size, size_for
 from limner.training.config import Budget
+from limner.training.folders import RECIPE
 from limner.training.run import RunResult, start
 from limner.training.run import resume as _resume
 
@@ -47,6 +48,7 @@ __all__ = [
     "dit",
     "edm",
     "flow",
+    "numbered",
     "recipe",
     "resume",
     "size_for",
@@ -72,7 +74,7 @@ def train(
     chosen: AnyRecipe | str,
     data: DataConfig | str,
     *,
-    out: Path | str | None = None,
+    out: Path | str | Iterable[Path] | None = None,
     minutes: float | None = None,
     images: int | None = None,
     cache: Path | None = None,
@@ -84,7 +86,8 @@ def train(
     Args:
         chosen: a recipe's settings, or its name, which takes the size that suits the minutes.
         data: the pictures' settings, or just their source.
-        out: the run's folder; ``runs/RECIPE-DATA-NUMBER`` by default.
+        out: the run's folder, which must be new or empty; of several, the first that is. ``runs/RECIPE-DATA-NUMBER`` by
+            default.
         minutes, images: the budget, one of them; 5 minutes if neither is given.
         cache, show, began: see :func:`limner.training.run.start`.
 
@@ -94,8 +97,9 @@ def train(
     budget = Budget(DEFAULT_MINUTES) if minutes is None and images is None else Budget(minutes, images)
     settings = recipe(chosen, size_for(budget.minutes)) if isinstance(chosen, str) else chosen
     source = DataConfig(data) if isinstance(data, str) else data
-    folder = Path(join().lead(lambda: str(_fresh(settings.recipe, source.source))) if out is None else out)
-    return start(settings, source, folder, budget, cache=cache, show=show, began=began)
+    name = f"{settings.recipe}-{_word(source.source)}"
+    place = numbered(name) if out is None else Path(out) if isinstance(out, str) else out
+    return start(settings, source, place, budget, cache=cache, show=show, began=began)
 
 
 def resume(folder: Path | str, *, cache: Path | None = None, show: bool = True) -> RunResult:
@@ -106,12 +110,14 @@ def resume(folder: Path | str, *, cache: Path | None = None, show: bool = True) 
 def _read(name: str, plain: Any) -> AnyRecipe:
     if name not in RECIPES:
         raise UserError(f"the run has the recipe '{name}', which this limner does not know{nearest(name, RECIPES)}")
-    return from_json(type(RECIPES[name]("tiny")), plain, "recipe.json")
+    return from_json(type(RECIPES[name]("tiny")), plain, RECIPE)
 
 
-def _fresh(name: str, source: str) -> Path:
-    word = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(source.split("?")[0]).stem).strip("-")
-    number = 1
-    while (RUNS / f"{name}-{word}-{number}").exists():
-        number += 1
-    return RUNS / f"{name}-{word}-{number}"
+def numbered(name: str, first: int = 1) -> Iterator[Path]:
+    """Where runs of that name go: ``runs/NAME-1`` and so on."""
+    return (RUNS / f"{name}-{number}" for number in itertools.count(first))
+
+
+def _word(source: str) -> str:
+    """What the pictures are called in a run's name."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(source.split("?")[0]).stem).strip("-")

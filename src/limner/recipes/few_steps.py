@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from limner.contracts import DataStats, ImageSpec
 from limner.errors import UserError
+from limner.files import expanded
 from limner.models import NetConfig, PreconditionedFlowMap, Row
 from limner.objectives import FlowMapConfig, FlowMapping, MatchedFlowMapping
 from limner.recipes.common import Settings
@@ -32,7 +32,7 @@ class FlowMapRecipe(Settings):
 
     def __post_init__(self) -> None:
         if self.teacher:  # a run may be resumed from another folder
-            object.__setattr__(self, "teacher", str(Path(self.teacher).expanduser().resolve()))
+            object.__setattr__(self, "teacher", str(expanded(self.teacher).resolve()))
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         if self.teacher:

@@ -9,6 +9,7 @@ from limner.config import read_json
 from limner.errors import UserError
 from limner.files import write_json, write_text
 from limner.tensors import load_tensors, save_tensors
+from limner.training.folders import refuse_taken
 from limner.training.profiles import FOLDER, reconstructed
 from limner.training.snapshot import CARD, CONFIG, WEIGHTS
 
@@ -26,8 +27,7 @@ def write_average(run: Path, width: float, out: Path) -> dict[str, Any]:
         UserError: the run has not ended or has put nothing aside, the width cannot be reached, or something is at
             ``out``.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} already exists; choose another --out")
+    refuse_taken(out)
     own = run / "snapshot"
     if not (own / CONFIG).is_file():
         raise UserError(f"{run} is no finished run: it has no snapshot; finish it with: limner train --resume {run}")

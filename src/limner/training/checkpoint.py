@@ -238,4 +238,4 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
             state[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
             put(state[key], value)
         else:
-            state[key] = value.clone().to(parameter.device) if value.ndim else value.clone()
+            state[key] = value.clone().to(parameter.device)  # also the count of steps: fused optimisers want it there

@@ -61,16 +61,23 @@ class Clock:
         trainer: stands where the sitting begins.
         measuring: how the plan comes to be, where the budget is in minutes.
         stop: signals that asked to stop, filled by :func:`limner.training.stopping.stop_requests`.
+        now: seconds that never go back.
 
     Attributes:
         measuring: None once the plan is made for good.
         watched: seconds that went into drawing and measuring.
     """
 
-    def __init__(self, trainer: Trainer, measuring: Measuring | None, stop: list[int]) -> None:
-        self.trainer, self.measuring, self.stop = trainer, measuring, stop
+    def __init__(
+        self,
+        trainer: Trainer,
+        measuring: Measuring | None,
+        stop: list[int],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.trainer, self.measuring, self.stop, self._now = trainer, measuring, stop, now
         self.watched = 0.0
-        self._begun = self._saved = time.monotonic()
+        self._begun = self._saved = now()
         self._earlier = trainer.progress.seconds
         self._first, self._started = trainer.progress.seen, trainer.progress.iteration
         self._warm: tuple[int, float] | None = None
@@ -78,16 +85,15 @@ class Clock:
 
     def spent(self) -> float:
         """Seconds of training in all sittings."""
-        return self._earlier + time.monotonic() - self._begun
+        return self._earlier + self._now() - self._begun
 
     def rate(self) -> float:
         """Images per second of this sitting."""
-        seconds = time.monotonic() - self._begun - self.watched
-        return (self.trainer.progress.seen - self._first) / max(seconds, 1e-9)
+        return (self.trainer.progress.seen - self._first) / max(self._training(), 1e-9)
 
     def saved(self) -> None:
         """A checkpoint was written."""
-        self._saved = time.monotonic()
+        self._saved = self._now()
 
     def went_back(self, before: Progress) -> None:
         """The run was taken back from there; what this sitting has trained still counts."""
@@ -110,7 +116,7 @@ class Clock:
         if iteration < self._asked and not self.trainer.done:
             return Agreed()
         own = self._own(plan, logged)
-        pace = (time.monotonic() - self._begun - self.watched) / max(iteration - self._started, 1)
+        pace = self._training() / max(iteration - self._started, 1)
         apart = max(1, min(_SELDOM, int(_ASKING / max(pace, 1e-9))))
         numbers = (int(own.save), int(own.settle), int(own.measured), int(own.abort), apart)
         stop, *told = world.most(own.stop, *(number if world.first else 0 for number in numbers))
@@ -122,24 +128,27 @@ class Clock:
 
     def pace(self, measuring: Measuring, logged: dict[str, Tensor]) -> Pace:
         """How the run has begun."""
-        seen, (first, begun) = self.trainer.progress.seen, self._warm or (0, self._begun)
+        seen, (first, begun) = self.trainer.progress.seen, self._warm or (0, 0.0)
         wait(logged)
-        now = time.monotonic()
-        return Pace(seen, (seen - first) / (now - begun - self.watched), now - measuring.started)
+        return Pace(seen, (seen - first) / (self._training() - begun), self._now() - measuring.started)
+
+    def _training(self) -> float:
+        """Seconds of this sitting, but for those that were watched."""
+        return self._now() - self._begun - self.watched
 
     def _own(self, plan: Plan | None, logged: dict[str, Tensor]) -> Agreed:
         """What this process would do. A budget in minutes settles its plan when enough is known of the run's pace, or
         at once if the run is asked to stop: what it has learned can be saved with a plan alone. If it is asked to stop
         so early that nothing is known, next to nothing is lost."""
         stop, measuring, seen = self.stop[0] if self.stop else 0, self.measuring, self.trainer.progress.seen
-        now = time.monotonic()
+        now = self._now()
         save = now - self._saved >= self.trainer.config.checkpoint_seconds
         if measuring is None:
             return Agreed(stop, save)
         if self._warm is None:  # the first iteration is slow, and says nothing of the others
             wait(logged)
-            self._warm = seen, time.monotonic()
-        known = now - self._warm[1] - self.watched >= _LEAST_MEASURED
+            self._warm = seen, self._training()
+        known = self._training() - self._warm[1] >= _LEAST_MEASURED
         spent = now - measuring.started
         over = plan is not None and settled(plan, seen, self.trainer.config)
         last = over or spent >= measuring.last

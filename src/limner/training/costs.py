@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from limner.objectives import Context
+from limner.contracts import Condition, ImageSpec
+from limner.objectives import Batch, Context
 from limner.training.trainer import Trainer
 
 
@@ -20,9 +21,17 @@ def counted(work: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
-def flops_per_image(trainer: Trainer) -> float:
-    """Of one training image: the forward pass of every update, and twice that for its backward pass."""
-    batch = trainer.batches(0, 2)
+def flops_per_image(trainer: Trainer, spec: ImageSpec, *, labelled: bool) -> float:
+    """Of one training image: the forward pass of every update, and twice that for its backward pass.
+
+    Args:
+        trainer: what is trained.
+        spec: of the pictures; none is read.
+        labelled: whether it sees their classes.
+    """
+    device = trainer.device
+    label = torch.zeros(2, dtype=torch.int64, device=device) if labelled else None
+    batch = Batch(torch.zeros(2, *spec.shape, device=device), Condition(label), torch.arange(2, device=device))
     total = 0.0
     for update in trainer.updates:
         context = Context(trainer.seed, batch.samples, update.name, 0.0)

@@ -30,13 +30,14 @@ from limner.training.budget import (
 from limner.training.clock import Measuring
 from limner.training.config import Budget
 from limner.training.describing import expectation
+from limner.training.folders import RECIPE
 from limner.training.job import Lesson, Recipe
+from limner.training.sharding import refuse_whole
 from limner.training.trainer import Batches, Trainer
 from limner.training.trial import Trial, has_bfloat16, tried
-from limner.training.watching import judgeable
+from limner.training.watching import check_watch, judgeable, measurable
 
 VERSION = 2
-RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,23 @@ def same_everywhere(seen: int, world: World) -> None:
         )
 
 
+def check(recipe: Recipe, dataset: Dataset, lesson: Lesson, world: World, *, show: bool) -> None:
+    """Refuse what would fail later, before anything is written.
+
+    Raises:
+        UserError: these processes cannot train this together, or nothing can look at the samples.
+    """
+    if world.size > 1 and isinstance(dataset.feed, Buckets):
+        raise UserError("pictures of several sizes (--data.buckets) are for one process: start it without torchrun")
+    if recipe.training.shard == "full" and world.size > 1:
+        refuse_whole(lesson.objective)
+    told = world.lead(lambda: check_watch(recipe.watch, dataset))
+    if told and show:
+        print(told, file=sys.stderr)
+
+
 def prepare(run: Opened) -> tuple[Trainer, Plan | None]:
     """The trainer at the run's beginning, and the plan, where it does not have to be measured."""
-    if run.world.size > 1 and isinstance(run.dataset.feed, Buckets):
-        raise UserError("pictures of several sizes (--data.buckets) are for one process: start it without torchrun")
     recipe, lesson = run.recipe, run.lesson
     batches = batches_of(recipe, run.dataset, run.world, labelled=bool(lesson.model.labels))
     plan = plan_of(run) if run.written["plan"] is not None else None
@@ -169,7 +183,8 @@ def _settle(run: Opened, plan: Plan) -> Plan:
     """The plan of the first process becomes that of all."""
 
     def write() -> dict[str, Any]:
-        run.written["plan"] = to_json(replace(plan, judge=judgeable(run.dataset, plan.judge)))
+        judge, measures = judgeable(run.dataset, plan.judge), measurable(run.dataset, plan.measures)
+        run.written["plan"] = to_json(replace(plan, judge=judge, measures=measures))
         write_json(run.folder / RECIPE, run.written)
         settled: dict[str, Any] = run.written["plan"]
         return settled

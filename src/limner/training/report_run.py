@@ -10,6 +10,7 @@ from typing import Any
 
 from limner.config import read_json
 from limner.errors import UserError
+from limner.training.folders import RECIPE
 from limner.training.tracking import METRICS, records
 
 
@@ -49,9 +50,9 @@ def read_run(folder: Path) -> Run:
     Raises:
         UserError: it has no readable recipe.
     """
-    recipe = read_json(folder / "recipe.json")
+    recipe = read_json(folder / RECIPE)
     if not isinstance(recipe, Mapping):
-        raise UserError(f"{folder / 'recipe.json'} is damaged: it holds no recipe")
+        raise UserError(f"{folder / RECIPE} is damaged: it holds no recipe")
     measures = _optional(folder / "measures.json")
     return Run(
         folder=folder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,12 +21,13 @@ from limner.training.checkpoint import anchors, load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
 from limner.training.describing import card, described, environment, peak_memory, warn_if_changed
+from limner.training.folders import RECIPE, claimed, refuse_run, sweep, taken_up
 from limner.training.job import Recipe
 from limner.training.loop import CHECKPOINTS, Loop
 from limner.training.opening import (
-    RECIPE,
     VERSION,
     Opened,
+    check,
     lesson_of,
     measuring_of,
     open_together,
@@ -34,15 +35,18 @@ from limner.training.opening import (
     prepare,
     same_everywhere,
 )
+from limner.training.profiles import FOLDER as PROFILES
 from limner.training.recovery import Recovery
 from limner.training.report import write_report
 from limner.training.snapshot import save_snapshot
 from limner.training.stopping import Interrupted, stop_requests
 from limner.training.tracking import Tracker
 from limner.training.trainer import Trainer, check_batch
-from limner.training.watching import Watcher
+from limner.training.watching import SAMPLES, Watcher
 
 DONE, SNAPSHOT = "done.json", "snapshot"
+#: Where a kill may leave half of a file.
+_SAVED = ("", CHECKPOINTS, PROFILES, SAMPLES, SNAPSHOT)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class RunResult:
 def start(
     recipe: Recipe,
     data: DataConfig,
-    out: Path,
+    out: Path | Iterable[Path],
     budget: Budget,
     *,
     cache: Path | None = None,
@@ -81,7 +85,7 @@ def start(
     Args:
         recipe: all settings.
         data: the pictures.
-        out: the run's folder; it must be new or empty.
+        out: the run's folder, which must be new or empty; of several, the first that is.
         budget: minutes or images.
         cache: of decoded pictures and reference statistics.
         show: draw progress on standard error.
@@ -95,9 +99,11 @@ def start(
     world = join()
     show = show and world.first
     check_batch(recipe.training, world)
-    world.lead(lambda: _vacant(out))
+    if isinstance(out, Path):
+        world.lead(lambda: refuse_run(out))
     dataset = open_together(data, world, cache=cache, show=show)
     lesson = lesson_of(recipe, dataset, world)  # before there is a folder: it may refuse the pictures
+    check(recipe, dataset, lesson, world, show=show)
     written: dict[str, Any] = {
         "version": VERSION,
         "recipe": recipe.recipe,
@@ -109,17 +115,14 @@ def start(
         "data": described(dataset),
     }
 
-    def write() -> None:
-        write_json(out / RECIPE, written)
-        write_json(out / "data_report.json", asdict(dataset.report))
+    with claimed([out] if isinstance(out, Path) else out, world) as folder:
 
-    world.lead(write)
-    return _go(Opened(out, recipe, dataset, lesson, written, clock, show, world), cache)
+        def write() -> None:
+            write_json(folder / RECIPE, written)
+            write_json(folder / "data_report.json", asdict(dataset.report))
 
-
-def _vacant(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} already exists; choose another --out, or go on with: limner train --resume {out}")
+        world.lead(write)
+        return _go(Opened(folder, recipe, dataset, lesson, written, clock, show, world), cache)
 
 
 def resume(
@@ -137,24 +140,28 @@ def resume(
         cache, show: as for :func:`start`.
 
     Raises:
-        UserError: there is no run, its files are damaged, or its data has changed.
+        UserError: there is no run, it is under way, its files are damaged, or its data has changed.
         Interrupted: as for :func:`start`.
     """
     began = time.monotonic()
     world = join()
     show = show and world.first
-    written: dict[str, Any] = world.lead(lambda: _written(folder))
-    recipe = read_recipe(str(written.get("recipe")), written.get("config"))
-    data = from_json(DataConfig, written.get("source"), str(folder / RECIPE))
-    dataset = open_together(data, world, cache=cache, show=show)
-    if dataset.fingerprint != written["data"]["fingerprint"]:
-        raise UserError(f"the pictures in {data.source} have changed since {folder} began; start a new run with --out")
-    return _go(Opened(folder, recipe, dataset, lesson_of(recipe, dataset, world), written, began, show, world), cache)
+    with taken_up(folder, world):
+        written: dict[str, Any] = world.lead(lambda: _written(folder))
+        world.lead(lambda: sweep(folder, _SAVED))
+        recipe = read_recipe(str(written.get("recipe")), written.get("config"))
+        data = from_json(DataConfig, written.get("source"), str(folder / RECIPE))
+        dataset = open_together(data, world, cache=cache, show=show)
+        if dataset.fingerprint != written["data"]["fingerprint"]:
+            raise UserError(
+                f"the pictures in {data.source} have changed since {folder} began; start a new run with --out"
+            )
+        lesson = lesson_of(recipe, dataset, world)
+        check(recipe, dataset, lesson, world, show=show)
+        return _go(Opened(folder, recipe, dataset, lesson, written, began, show, world), cache)
 
 
 def _written(folder: Path) -> dict[str, Any]:
-    if not (folder / RECIPE).is_file():
-        raise UserError(f"{folder} is not a run: it has no {RECIPE}")
     written = read_json(folder / RECIPE)
     if not isinstance(written, dict) or written.get("version") != VERSION:
         raise UserError(f"{folder / RECIPE} is damaged or of another version; this limner reads version {VERSION}")
@@ -237,8 +244,8 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "images": trainer.progress.seen,
         "parameters": sum(p.numel() for p in ema.parameters()),
-        "flops_per_image": flops_per_image(trainer),
-        "peak_memory_bytes": peak_memory(),
+        "flops_per_image": flops_per_image(trainer, run.dataset.spec, labelled=bool(run.lesson.model.labels)),
+        "peak_memory_bytes": peak_memory(trainer.device),
         "processes": world.size,
         "interrupted": trainer.progress.interrupted,
         "skipped_steps": trainer.progress.skips,

@@ -25,10 +25,9 @@ def shard(objective: Objective, averages: Sequence[EMA], world: World) -> None:
     """Cut up an objective's denoisers and their averages, in place, and put everything on the process's device.
 
     Raises:
-        UserError: what is taught needs its networks whole, or torch is too old.
+        UserError: as for :func:`refuse_whole`.
     """
-    if not isinstance(objective, Denoising):
-        raise UserError(f"--training.shard full is for denoisers; {type(objective).__name__} needs its networks whole")
+    refuse_whole(objective)
     for root in (objective, *(average.modules for average in averages)):
         for module in root.children():
             if isinstance(module, Denoiser):
@@ -40,14 +39,22 @@ def shard(objective: Objective, averages: Sequence[EMA], world: World) -> None:
         average.aim()
 
 
+def refuse_whole(objective: Objective) -> None:
+    """Raises a UserError if what is taught needs its networks whole, or torch is too old to cut them up."""
+    if not isinstance(objective, Denoising):
+        raise UserError(f"--training.shard full is for denoisers; {type(objective).__name__} needs its networks whole")
+    from torch.distributed.fsdp import FSDPModule
+
+    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
+        raise UserError(f"--training.shard full needs a newer torch than {torch.__version__}; 2.13 is known to do")
+
+
 def _cut_up(denoiser: Denoiser, world: World) -> None:
     """What is taken apart is each network inside a denoiser, whose calls take and return plain tensors; of these, every
     element of a list of modules is put together on its own."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
-    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
-        raise UserError(f"--training.shard full needs a newer torch than {torch.__version__}; 2.13 is known to do")
     # Torch fears for changes in place of what a network returns, which nobody here makes.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(world.device.type, (world.size,))

@@ -16,7 +16,7 @@ from limner.codecs import Identity
 from limner.config import from_json, read_json, to_json
 from limner.contracts import DataStats, ImageSpec, Model, SampleConfig
 from limner.errors import UserError
-from limner.files import write_json, write_text
+from limner.files import expanded, write_json, write_text
 from limner.models import PRECONDITIONINGS, NetConfig, Preconditioned, PreconditionedFlowMap, Row
 from limner.tensors import fill, load_tensors, save_tensors
 
@@ -78,7 +78,7 @@ def read_snapshot(source: str | Path) -> tuple[DenoiserConfig, Preconditioned]:
     Raises:
         UserError: there is no snapshot, or it is damaged, cut off or of another version.
     """
-    folder = _snapshot_folder(Path(source).expanduser())
+    folder = _snapshot_folder(expanded(source))
     plain = read_json(folder / CONFIG)
     if isinstance(plain, dict) and plain.get("version") != VERSION:
         raise UserError(f"{folder / CONFIG} has version {plain.get('version')}; this limner reads version {VERSION}")
@@ -101,7 +101,7 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
 
 def is_model(source: str | Path) -> bool:
     """Whether this is a run's or a snapshot's folder, rather than pictures."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     return any((path / name).is_file() for name in (CONFIG, f"snapshot/{CONFIG}", "recipe.json"))
 
 

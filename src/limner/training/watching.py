@@ -15,12 +15,13 @@ from limner.contracts import Model
 from limner.data import Dataset
 from limner.data.levels import Pixels
 from limner.distributed import ALONE, World
-from limner.features import extract, load_extractor
+from limner.features import Extractor, extract, load_extractor
 from limner.files import write_json, write_whole
 from limner.metrics import Report, evaluate, remarks
 from limner.metrics.distances import Points, nearest
 from limner.metrics.evaluate import FEWEST
 from limner.sampling import sample
+from limner.training.config import WatchConfig
 from limner.training.grids import grid, save_png
 
 #: Reference pictures of the measures that compare every pair, and of the search for copies.
@@ -29,7 +30,7 @@ _REFERENCE, _COPIES = 10_000, 100_000
 _SHOWN, _BESIDE = 12, 4
 #: Judged samples are numbered from here: those of the grids are other pictures.
 JUDGED_SEED = 1_000_003
-MEASURES, NEIGHBOURS = "measures.json", "neighbours.npz"
+MEASURES, NEIGHBOURS, SAMPLES = "measures.json", "neighbours.npz", "samples"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Watcher:
         images = sample(model, count, seed=self.seed, world=self.world)
         columns = len(model.labels) if 5 <= len(model.labels) <= 16 else math.ceil(math.sqrt(count * 1.6))
         picture = grid(images, columns=min(columns, count))
-        self.world.lead(lambda: save_png(picture, self.folder / "samples" / f"{name}.png"))
+        self.world.lead(lambda: save_png(picture, self.folder / SAMPLES / f"{name}.png"))
         shown = np.asarray(picture)
         return shown[..., None] if shown.ndim == 2 else shown
 
@@ -95,11 +96,10 @@ class Watcher:
         return rows
 
     def _evaluate(self, images: Pixels, metrics: tuple[str, ...], most: int, *, baseline: bool) -> Report:
-        height, width, channels = self.dataset.images.shape[1:]
         return evaluate(
             images,
             _thinned(self.dataset, most),
-            extractor=load_extractor(self.extractor, shape=(height, width, channels)),
+            extractor=_eyes(self.extractor, self.dataset),
             metrics=metrics,
             seed=self.seed,
             baseline=baseline,
@@ -130,6 +130,35 @@ class Watcher:
 def judgeable(dataset: Dataset, count: int) -> int:
     """How many samples can be judged against this set: none if either is too few."""
     return count if count >= FEWEST and len(dataset) >= 2 * FEWEST else 0
+
+
+def measurable(dataset: Dataset, times: int) -> int:
+    """How many times samples can be measured against this set: never if it is too small."""
+    return times if len(dataset) >= FEWEST else 0
+
+
+def check_watch(watch: WatchConfig, dataset: Dataset) -> str:
+    """Open what will look at the samples, if anything may, so that a run does not fail on it at its end.
+
+    Returns:
+        What will not be done because there are too few pictures, mostly "".
+
+    Raises:
+        UserError: there is no such extractor, or it cannot see these pictures.
+    """
+    if measurable(dataset, watch.measures or 0) or judgeable(dataset, FEWEST if watch.judge is None else watch.judge):
+        _eyes(watch.extractor, dataset)
+    undone = []
+    if watch.measures and not measurable(dataset, watch.measures):
+        undone.append(f"measured on the way, which takes {FEWEST}")
+    if watch.judge != 0 and len(dataset) < 2 * FEWEST:
+        undone.append(f"judged at the end, which takes {2 * FEWEST}")
+    return f"only {len(dataset)} pictures: samples are not {', nor '.join(undone)}" if undone else ""
+
+
+def _eyes(extractor: str, dataset: Dataset) -> Extractor:
+    height, width, channels = dataset.images.shape[1:]
+    return load_extractor(extractor, shape=(height, width, channels))
 
 
 def _thinned(dataset: Dataset, most: int) -> Dataset:
