@@ -53,12 +53,12 @@ class Args:
 
 
 def fitting(model: Model, solver: str, allowed: int) -> SampleConfig | None:
-    """The run's own settings with the most steps of the solver that cost no more evaluations, without guidance."""
+    """The run's own settings with the most steps of the solver that cost no more evaluations, guidance included."""
     if (solver == "jump") != isinstance(model.net, FlowMap):
         return None
-    config = replace(model.defaults, solver=solver, guidance=1.0)
+    config = replace(model.defaults, solver=solver)
     steps = [n for n in range(1, allowed + 1) if evaluations(replace(config, steps=n)) <= allowed]
-    return replace(config, steps=max(steps), guidance=model.defaults.guidance) if steps else None
+    return replace(config, steps=max(steps)) if steps else None
 
 
 def main(args: Args) -> None:
@@ -106,7 +106,7 @@ def plot(args: Args, cells: dict[str, dict[str, float]]) -> None:
             lines.setdefault(f"{name}, {solver}", []).append((int(allowed), cell["fd"]))
     for label, points in sorted(lines.items()):
         axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=3, label=label)
-    axes.set(xscale="log", yscale="log", xlabel="evaluations of the network a picture")
+    axes.set(xscale="log", yscale="log", xlabel="evaluations of the network a picture, guidance included")
     axes.set_ylabel(f"Fréchet distance, {args.extractor}, {args.count:,} pictures of {args.data}")
     axes.set_xticks(args.evaluations, labels=[str(n) for n in args.evaluations])
     axes.grid(alpha=0.3)

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from limner.errors import UserError
+from limner.files import expanded
 
 _BLOCK = 2**20
 _TIMEOUT = 30.0
@@ -20,7 +21,7 @@ def cache_root(cache: Path | None) -> Path:
         return cache
     named = os.environ.get("LIMNER_CACHE")
     if named:
-        return Path(named).expanduser()
+        return expanded(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "limner"
 
 

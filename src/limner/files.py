@@ -38,7 +38,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """:func:`write_whole` of a UTF-8 text."""
+    """:func:`write_whole` of a UTF-8 text; half characters, which UTF-8 cannot hold, are spelled out."""
     write_whole(path, lambda temporary: _fill(temporary, text))
 
 
@@ -47,8 +47,17 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with the user's folder for ``~``; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def _fill(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    # Of half characters this makes the escapes that JSON reads back.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +14,9 @@ import numpy.typing as npt
 from limner.commands import Outcome, class_names, measure_lines
 from limner.comparison import JUDGED, free, table, write_page
 from limner.comparison import compare as side_by_side
-from limner.contracts import ImageSpec, Mode, Model
+from limner.comparison.contenders import fits
+from limner.contracts import Model
 from limner.data import DataConfig, Dataset, open_dataset
-from limner.data.config import Bits
 from limner.distributed import join
 from limner.downloads import cache_root
 from limner.errors import UserError, within
@@ -56,12 +55,13 @@ def evaluate(
     labels: Sequence[str]
     if is_model(images):
         model = load(images, device=world.device)
+        fits(images, model, real)
         if classes and not model.labels:
             raise UserError(f"{images} was trained without classes; leave --per-class out")
         pictures = draw(model, n or JUDGED, seed=seed, world=world)
         labels = class_names(model, len(pictures), None)
     else:
-        given = open_together(_as_in(real.spec, reference, images), world)
+        given = open_together(reference.like(real.spec, images), world)
         if classes and not given.labels:
             raise UserError(f"{images} has no classes to measure within; leave --per-class out")
         pictures, labels = given.images, _names_of(given)
@@ -96,19 +96,6 @@ def evaluate(
         lines += ["within classes:", *_report_lines(inside.rows()), *_class_lines(inside), *inside.notes]
         values["per_class"] = inside.to_dict()
     return Outcome(tuple(lines), values)
-
-
-def _as_in(spec: ImageSpec, reference: DataConfig, source: str) -> DataConfig:
-    """The reference's settings, for pictures of this kind."""
-    return dataclasses.replace(
-        reference,
-        source=source,
-        size=spec.size,
-        mode=cast(Mode, spec.mode),
-        bits=cast(Bits, spec.bits),
-        buckets=0,
-        stream="auto",
-    )
 
 
 def _names_of(pictures: Dataset) -> list[str]:
@@ -165,7 +152,7 @@ def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int
     within("n", n, 2, 10_000_000)
     loaded = load(model)
     spec = loaded.spec
-    real = open_dataset(_as_in(spec, reference, reference.source))
+    real = open_dataset(reference.like(spec, reference.source))
     which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
     label = _numbers(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
     bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps)

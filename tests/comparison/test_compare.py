@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,28 @@ def test_extractors_side_by_side_look_for_copies_once(runs: dict[str, Path], bar
     ]
 
 
+def test_pictures_are_brought_to_what_a_reference_of_another_kind_became(
+    runs: dict[str, Path], bars: Path, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards.tar"
+    with tarfile.open(shards, "w") as archive:
+        archive.add(runs["tree"], ".")
+    with np.load(bars) as arrays:
+        np.savez(tmp_path / "deep.npz", images=arrays["images"].astype(np.uint16) * 257)
+    sources = [str(runs["tree"]), str(tmp_path / "deep.npz")]
+    found = compare(sources, DataConfig(str(shards), stream="on"), n=30, metrics=("fd",), cache=tmp_path)
+    assert [one.images.dtype for one in found.contenders] == [np.uint8, np.uint8]
+
+
+def test_a_small_reference_is_enough(runs: dict[str, Path], bars: Path, tmp_path: Path) -> None:
+    found = compare([str(runs["tree"]), str(bars)], DataConfig(str(bars), limit=45), n=30, cache=tmp_path)
+    real = {line.name: line.real is not None for line in found.lines}
+    assert real["kid_wavelets_30"]
+    assert not real["fd_wavelets_30"]
+    assert any("9 held-out pictures are too few for a baseline of fd" in note for note in found.notes)
+    write_page(found, tmp_path / "page.html")
+
+
 _RECEIPT = Receipt("wavelets", "0" * 12, "none", 100, 100, "1" * 64, 0, "95 %")
 
 
@@ -264,6 +287,7 @@ def test_mistakes_are_told_before_anything_is_drawn(runs: dict[str, Path], bars:
         ([one, free], bars, {"n": 3}, "n is 3"),
         ([one, str(tmp_path / "few.npz")], bars, {}, "only 5 pictures"),
         ([one, str(tmp_path / "none")], bars, {}, "none"),
+        ([one, "~nobody-of-this-name/run"], bars, {}, "no data at '~nobody-of-this-name/run'"),
         ([one, free], tmp_path / "wide.npz", {}, r"one draws 13x11 L.*20x20.*--reference.size 13 11"),
         ([one, free], tmp_path / "few.npz", {"classes": True}, "no classes to measure within"),
     ):
@@ -271,3 +295,13 @@ def test_mistakes_are_told_before_anything_is_drawn(runs: dict[str, Path], bars:
             compare(sources, str(reference), cache=tmp_path / "cache", tell=drawn.append, **settings)  # type: ignore[arg-type]
         assert "\n" not in str(error.value)
     assert drawn == []
+
+
+def test_evaluating_a_model_of_another_size_is_refused_before_it_draws(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "wide.npz", images=np.zeros((30, 20, 20, 3), np.uint8))
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(runs["one"]), "--reference", str(tmp_path / "wide.npz")])
+    assert ended.value.code == 2
+    assert "draws 13x11 L, the reference pictures are 20x20 RGB" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from limner.data.build import build
 from limner.data.cache import cache_root
 from limner.data.resolve import resolve
 from limner.data.sources import RawSource
+from limner.data.survey import survey
 from limner.errors import UserError
 from processes import Process
 
@@ -121,6 +122,22 @@ def test_pixels_that_changed_behind_a_mark_are_made_again(noise, tmp_path):
     build(source, config, tmp_path, lambda *step: seen.append(step))
     assert seen[0] == ("decoding", 512, 3000)
     assert (tmp_path / "images.u8").read_bytes() == source.images.tobytes()
+
+
+def test_pieces_of_a_run_with_more_helpers_are_not_taken_for_its_own(noise, encoded, make_zip, tmp_path):
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("needs two cores")
+    path = make_zip({f"{i}.png": encoded(noise(4 + i % 3, 4, 3)) for i in range(600)})
+    source = resolve(DataConfig(str(path)), tmp_path).load()
+    together = survey(source, tmp_path, lambda *step: None)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        alone = survey(source, tmp_path, lambda *step: None)
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert alone == together
+    assert alone.total() == 600
 
 
 def test_three_processes_open_one_cache(pictures, undisturbed, tmp_path):

@@ -16,8 +16,9 @@ from PIL import Image
 
 from limner.data import png
 from limner.data.config import Fit, Plan
-from limner.data.decode import MAX_PIXELS, Decoder
+from limner.data.decode import MAX_PIXELS, Decoder, read_header
 from limner.data.sources import PictureError
+from limner.data.stores import FolderStore
 
 WHITE = (255, 255, 255)
 
@@ -144,6 +145,24 @@ def test_transparent_palette_and_grey_are_composited(encoded):
     assert (decode(encoded(palette), plan(2, 4)) == (200, 0, 0)).all()
     grey = Image.fromarray(np.dstack([np.full((2, 2), 40, np.uint8), np.zeros((2, 2), np.uint8)]), "LA")
     assert (decode(encoded(grey), plan(2, 2, "L", background=(7, 7, 7))) == 7).all()
+
+
+@pytest.mark.parametrize("grey", [True, False], ids=["grey", "coloured"])
+@pytest.mark.parametrize("form", ["BMP", "TIFF", "PNG", "GIF"])
+def test_a_palette_is_grey_where_all_its_colours_are(form, grey, noise, encoded, make_folder):
+    index, colours = noise(6, 5), np.repeat(np.arange(256, dtype=np.uint8)[::-1, None], 3, axis=1)
+    colours[index[0, 0], 2] ^= 0 if grey else 1
+    image = Image.fromarray(index)
+    image.putpalette(colours.tobytes())
+    data = encoded(image, form)
+    store = FolderStore(make_folder({"picture": data}))
+    (entry,) = store.entries()
+    header = read_header(store.reader(), entry)
+    assert header.grey == grey
+    decoder = Decoder(plan(6, 5), 1)
+    decoder.add(data)
+    assert decoder.headers == [header]
+    assert np.array_equal(decoder.finish()[0], colours[index])
 
 
 def test_cmyk_becomes_rgb_and_black_and_white_becomes_grey(encoded):

@@ -221,6 +221,10 @@ REFUSED = {
     "which are not read": lambda v: dicom(v, 12, PhotometricInterpretation="HSV"),
     "deflated": lambda v: dicom(v, 12, syntax=DeflatedExplicitVRLittleEndian),
     "damaged": lambda v: dicom(v, 12)[:-40],
+    "9 x 0 pixels": lambda v: dicom(v, 12, Rows=0),
+    "'7,25'": lambda v: dicom(v, 12, RescaleSlope="7.25").replace(b"7.25", b"7,25"),
+    "'MultiValue'": lambda v: dicom(v, 12, RescaleSlope=[1, 2]),
+    "Unknown Value Representation": lambda v: dicom(v, 12).replace(b"\x28\0\x10\0US", b"\x28\0\x10\0ZZ"),
 }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import struct
 import zipfile
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -72,6 +74,8 @@ def test_a_flat_folder_has_no_classes_and_natural_order(noise, encoded, make_fol
     assert data.labels == ()
     assert np.array_equal(data.images, pictures[[2, 1, 0]])
     assert sorted(["x2", "x10", "x1y", "10", "9", "x"], key=natural) == ["9", "10", "x", "x1y", "x2", "x10"]
+    for names in permutations(("1", "2", "01", "001")):  # as a set may hold them
+        assert sorted(names, key=natural) == ["001", "01", "1", "2"]
 
 
 def test_strays_beside_class_folders_are_listed(noise, encoded, make_folder, cache):
@@ -97,6 +101,19 @@ def test_captions_from_a_table_and_from_text_files(noise, encoded, make_folder, 
         assert "1 of 4 pictures have no caption" in data.report.notes
         assert "2 lines of metadata.jsonl have no file_name and text" in data.report.notes
         assert data.report.skipped == ()
+
+
+def test_texts_and_names_that_are_no_utf8(noise, encoded, make_folder, cache):
+    latin = os.fsdecode(b"caf\xe9")
+    files, _ = pngs(["a/1.png", "b/2.png", f"{latin}/3.png"], noise, encoded)
+    files[f"a/{latin}.png"] = b"no picture"
+    files["metadata.jsonl"] = (
+        b'{"file_name": "a/1.png", "text": "half \\ud83d"}\n{"file_name": "b/2.png", "text": "\xc3\xa9"}'
+    )
+    data = read(make_folder(files), cache)
+    assert data.captions == ("half \\ud83d", "é", "")
+    assert data.labels == ("a", "b", "caf\\udce9")
+    assert data.report.skipped == ((f"a/{latin}.png", "text, not a picture"),)
 
 
 @pytest.mark.parametrize("key", ["images", "x", "arr_0", "train_images"])
@@ -237,6 +254,8 @@ def test_one_clear_line_for_what_cannot_be_opened(noise, encoded, make_folder, m
         str(text): "not a source that is read",
         str(broken): "cannot be read as a zip archive",
         str(make_folder({"a.png": b"", "b.png": b"text"}, "bad")): "no usable picture",
+        "~nobody-of-this-name/pictures": "no such file or folder",
+        "~nobody-of-this-name/set-*.tar": "no file has such a name",
         "mnits": "did you mean 'mnist'?",
         "builtin:glyfs": "did you mean 'glyphs'?",
         "builtin:glyphs?split": "is not an option",

@@ -45,11 +45,11 @@ def test_pictures_classes_and_captions(noise, encoded, make_tar, cache):
 
 
 def test_captions_from_json(noise, encoded, make_tar, cache):
-    tables = [{"caption": " one "}, {"text": "two"}, {"caption": 3}, [], "no table", None]
+    tables = [{"caption": " one "}, {"text": "two \ud83d"}, {"caption": 3}, [], "no table", None]
     contents = [json.dumps(table).encode() for table in tables] + [b"{broken", b"[" * 100_000]
     files = samples(noise(8, 4, 4, 3), encoded, json=lambda i: contents[i])
     data = read(make_tar(files), cache)
-    assert data.captions == ("one", "two", "", "", "", "", "", "")
+    assert data.captions == ("one", "two \\ud83d", "", "", "", "", "", "")
 
 
 def test_what_the_library_writes_is_read_and_grouped_as_it_does(noise, tmp_path, cache):
@@ -175,6 +175,29 @@ def test_archives_that_lie_about_sizes(noise, encoded, make_tar, tmp_path, cache
             read(wrong, cache)
         assert str(wrong) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_what_lies_behind_damage_or_a_first_end_is_not_lost_without_a_word(noise, encoded, make_tar, tmp_path, cache):
+    files = {f"{i}.png": encoded(noise(6, 5, 3, seed=i)) for i in range(3)}
+    whole = make_tar(files).read_bytes()
+    with tarfile.open(make_tar(files)) as archive:
+        *_, last = archive
+    damaged, end = bytearray(whole), last.offset_data + -(-last.size // 512) * 512
+    damaged[last.offset] ^= 1
+    path = tmp_path / "other.tar"
+    for content, word in (
+        (bytes(damaged), f"damaged at byte {last.offset:,}"),
+        (whole[:end] + b"x", f"damaged at byte {end:,}"),
+        (whole + whole, f"goes on behind its end at byte {end:,}"),
+        (whole[:end] + b"\0" * 2**21 + whole, f"goes on behind its end at byte {end:,}"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=word) as caught:
+            read(path, cache)
+        assert "\n" not in str(caught.value)
+    for content in (whole[:end], whole[:end] + b"\0" * 100, whole + b"\0" * 2**21):
+        path.write_bytes(content)
+        assert len(read(path, cache)) == 3
 
 
 def test_an_index_is_the_archive_of_the_standard_library(noise, encoded, make_tar):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import struct
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from limner.errors import UserError
 from limner.features import EXTRACTORS, classify, extract, load_extractor
@@ -99,6 +101,8 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("wavelet", "did you mean 'wavelets'"),
         ("lenet", "needs its weights"),
         (f"lenet={tmp_path / 'none.pth'}", "no weights"),
+        ("lenet=~nobody-of-this-name/x.pth", "no weights"),
+        ("dinov2=~nobody-of-this-name/x", "no model"),
         (f"lenet={bad}", "cannot read"),
         (f"lenet={pickled}", "cannot read"),
         (f"lenet={other}", "lacks"),
@@ -111,9 +115,24 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert "\n" not in str(error.value)
 
 
-def test_weights_by_path_give_a_working_extractor(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
+def test_weights_that_are_damaged_or_of_another_kind(tmp_path: Path) -> None:
+    packed = tmp_path / "packed.npz"
+    np.savez_compressed(packed, a=np.zeros(1000))
+    damaged = bytearray(packed.read_bytes())
+    damaged[30 + sum(struct.unpack_from("<HH", damaged, 26))] = 0xFF  # the first block's kind
+    packed.write_bytes(damaged)
+    words = tmp_path / "words.npz"
+    np.savez(words, a=np.array(["no weight"]))
+    cut = tmp_path / "cut.safetensors"
+    save_file(LeNet().state_dict(), cut)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    for path in (packed, words, cut):
+        with pytest.raises(UserError, match="cannot read the weights") as error:
+            load_extractor(f"lenet={path}", shape=(28, 28, 1))
+        assert "\n" not in str(error.value)
 
+
+def test_weights_by_path_give_a_working_extractor(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = LeNet()
     path = tmp_path / "lenet.safetensors"

@@ -175,6 +175,29 @@ def test_held_out_pictures_may_be_given() -> None:
     assert report.baseline["coverage"].receipt.n == 60
 
 
+SMALL = ["kid", "precision", "density", "originality"]
+
+
+@pytest.mark.parametrize(
+    ("count", "known"), [(20, ["kid", "originality"]), (30, SMALL), (45, SMALL), (49, SMALL), (50, NAMES)]
+)
+def test_a_small_reference_has_the_baseline_that_it_can_have(count: int, known: list[str]) -> None:
+    report = evaluate(_blobs(40, 1), _blobs(count, 2), baseline=True)
+    assert [score.metric for score in report.scores.values()] == NAMES
+    assert list(report.baseline) == known
+    left = ", ".join(name for name in NAMES if name not in known)
+    said = [note for note in report.notes if "too few" in note]
+    assert said == ([f"{count // 5} held-out pictures are too few for a baseline of {left}"] if left else [])
+
+
+def test_a_baseline_of_fewer_pictures_is_told() -> None:
+    for count, told in ((200, True), (300, False)):
+        report = evaluate(_blobs(60, 1), _blobs(count, 2), metrics=("fd",), baseline=True)
+        assert any("of 40 held-out pictures, the scores are of 60" in note for note in report.notes) == told
+    copies = evaluate(_blobs(60, 1), _blobs(200, 2), metrics=("originality",))
+    assert not any("held-out" in note for note in copies.notes)
+
+
 def test_mistakes_are_one_line() -> None:
     images, reference = _blobs(40, 1), _blobs(60, 2)
     for call, message in (

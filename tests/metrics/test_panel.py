@@ -62,6 +62,14 @@ def test_what_may_be_chance_is_not_told() -> None:
     assert remarks(_scores(recall=0.1), {"originality": REAL["originality"]}) == ()
 
 
+def test_distances_of_different_counts_are_never_near() -> None:
+    scores = _scores(kid=2, precision=0.3)
+    assert any("fd_wavelets_1k (1.2, real 0.5) is near" in said for said in remarks(scores, REAL))
+    fewer = {metric: replace(score, receipt=replace(_RECEIPT, n=200)) for metric, score in REAL.items()}
+    assert remarks(scores, fewer) == ()
+    assert any("kid_wavelets_1k (0.01" in said for said in remarks(_scores(precision=0.3), fewer))
+
+
 def test_all_is_bad_is_no_contradiction() -> None:
     bad = _scores(fd=90, kid=3, precision=0.1, recall=0.1, density=0.1, coverage=0.1)
     assert remarks(bad, REAL) == ()
@@ -106,7 +114,7 @@ def _ring(n: int, kinds: list[int], seed: int) -> np.ndarray:
 
 def test_dropped_modes_that_the_frechet_distance_cannot_see_are_told() -> None:
     """Four of eight kinds, with the mean and covariance of all eight: by the distance alone it is as good as real."""
-    real = _ring(1500, list(range(8)), 1)
+    real = _ring(2500, list(range(8)), 1)
     metrics = ("fd", "precision", "recall", "coverage")
     half = evaluate(_ring(500, [0, 2, 4, 6], 2), real, extractor=_PLANE, metrics=metrics, baseline=True)
     assert any("dropped modes" in said for said in half.remarks)
@@ -117,7 +125,7 @@ def test_dropped_modes_that_the_frechet_distance_cannot_see_are_told() -> None:
 
 def test_a_photocopier_is_told_from_a_generator() -> None:
     rng = np.random.default_rng(0)
-    real = rng.integers(0, 256, (600, 8, 8, 1), dtype=np.uint8)
+    real = rng.integers(0, 256, (1000, 8, 8, 1), dtype=np.uint8)
     metrics = ("fd", "recall", "originality")
     copied = evaluate(real[:200], real, metrics=metrics, baseline=True)
     assert any("repeats what it was trained on; fd_wavelets_200 rewards copying" in said for said in copied.remarks)

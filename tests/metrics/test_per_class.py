@@ -79,7 +79,7 @@ def test_means_weigh_classes_alike_and_their_intervals_narrow() -> None:
     assert mean.name == "class_fd_level_200"
     assert "mean over 2 classes of 50 to 150 samples" in str(mean.receipt)
     assert mean.low < mean.value < mean.high
-    halves = [(score.high - score.low) / 2 for score in each]
+    halves = [max(score.high - score.value, score.value - score.low) for score in each]
     assert mean.high - mean.value == pytest.approx(np.hypot(*halves) / 2)
     coverage = found.means["class_coverage"]
     assert 0 <= coverage.low <= coverage.value <= coverage.high <= 1

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from limner.contracts import Mode, Model
+from limner.contracts import Model
 from limner.data import DataConfig, Dataset, open_dataset
 from limner.errors import UserError
+from limner.files import expanded
 from limner.metrics.choice import choose
 from limner.metrics.evaluate import FEWEST
 from limner.sampling import evaluations, sample
@@ -83,8 +84,10 @@ def gather(
     names = _short(sources)
     models = {name: load(source) for name, source in names.items() if is_model(source)}
     for name, model in models.items():
-        _fits(name, model, real)
-    sets = {name: _opened(source, reference, real) for name, source in names.items() if name not in models}
+        fits(name, model, real)
+    sets = {
+        name: open_dataset(reference.like(real.spec, source)) for name, source in names.items() if name not in models
+    }
     count, notes = _count(n, sets)
     common = _common([model for model in models.values() if model.labels])
     labelled = [name for name, model in models.items() if model.labels]
@@ -102,7 +105,8 @@ def gather(
 
 def _short(sources: Sequence[str]) -> dict[str, str]:
     """The last part of each path, as far as that tells them apart."""
-    given = [str(Path(source).expanduser()) if Path(source).expanduser().exists() else source for source in sources]
+    paths = [(source, expanded(source)) for source in sources]
+    given = [str(path) if path.exists() else source for source, path in paths]
     twice = next((one for i, one in enumerate(given) if one in given[:i]), None)
     if twice is not None:
         raise UserError(f"{twice} is given twice; compare different runs")
@@ -112,17 +116,14 @@ def _short(sources: Sequence[str]) -> dict[str, str]:
     return {name if last.count(name) == 1 else one: one for name, one in zip(last, given, strict=True)}
 
 
-def _fits(name: str, model: Model, real: Dataset) -> None:
+def fits(name: str, model: Model, real: Dataset) -> None:
+    """Raises UserError if a model draws pictures of another size or mode than the real ones."""
     if (model.spec.size, model.spec.mode) != (real.spec.size, real.spec.mode):
         drawn, wanted = (f"{s.size[0]}x{s.size[1]} {s.mode}" for s in (model.spec, real.spec))
         raise UserError(
             f"{name} draws {drawn}, the reference pictures are {wanted}; bring them to its size and mode with "
             f"--reference.size {model.spec.size[0]} {model.spec.size[1]} --reference.mode {model.spec.mode}"
         )
-
-
-def _opened(source: str, reference: DataConfig, real: Dataset) -> Dataset:
-    return open_dataset(replace(reference, source=source, size=real.spec.size, mode=cast(Mode, real.spec.mode)))
 
 
 def _count(n: int, sets: dict[str, Dataset]) -> tuple[int, list[str]]:

@@ -102,7 +102,7 @@ def _look(source: FileSource, config: DataConfig, folder: Path, progress: Progre
         "bits": plan.bits,
     }
     write_json(folder / "sizes.json", content)
-    for done in folder.glob("headers-*"):
+    for done in folder.glob("headers-*.json"):
         done.unlink(missing_ok=True)
 
 

@@ -233,7 +233,8 @@ def _finish(source: Source, plan: Plan, report: DataReport, folder: Path) -> Non
     if source.label is not None:
         np.save(folder / LABEL, source.label, allow_pickle=False)
     if source.captions is not None:
-        (folder / CAPTIONS).write_text(json.dumps(source.captions, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(source.captions, ensure_ascii=False)
+        (folder / CAPTIONS).write_text(text, encoding="utf-8", errors="backslashreplace")
     report.write(folder / REPORT)
     shape = (report.used, *plan.size, CHANNELS[plan.mode])
     path = folder / images_file(plan.bits)

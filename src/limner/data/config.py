@@ -6,9 +6,9 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
-from limner.contracts import Mode
+from limner.contracts import ImageSpec, Mode
 from limner.errors import UserError, nearest
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -79,6 +79,11 @@ class DataConfig:
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit {self.limit} leaves no picture; give 1 or more")
 
+    def like(self, spec: ImageSpec, source: str) -> DataConfig:
+        """These settings for another source, whose pictures are to become of this kind."""
+        mode, bits = cast(Mode, spec.mode), cast(Bits, spec.bits)
+        return replace(self, source=source, size=spec.size, mode=mode, bits=bits, buckets=0, stream="auto")
+
 
 def _is_window(text: str) -> bool:
     """Whether this is a centre and a width of at least 1."""
@@ -130,7 +135,8 @@ class DataReport:
         """Write the report as JSON, without its own path."""
         content = asdict(replace(self, path=""))
         del content["path"]
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are not UTF-8
 
     @staticmethod
     def read(path: Path) -> DataReport:

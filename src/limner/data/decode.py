@@ -7,6 +7,8 @@ becomes a :class:`PictureError` with a reason. DICOM files are told by their con
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -22,6 +24,7 @@ from limner.data.fitting import has_alpha, to_array
 from limner.data.headers import MAX_PIXELS, Header, bound, reason
 from limner.data.levels import DTYPES, Pixels
 from limner.data.sources import Entry, PictureError, Reader
+from limner.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF", "QOI")
 _GREY = frozenset(("1", "L", "LA", "La", "I", "F"))
@@ -29,6 +32,18 @@ _HEAD, _START = 1024, 64
 _ORIENTATION = 0x0112
 
 
+@contextmanager
+def _with_a_reason() -> Iterator[None]:
+    """Whatever a decoder raises becomes a :class:`PictureError`, but for what the user can put right."""
+    try:
+        yield
+    except (PictureError, UserError):
+        raise
+    except Exception as error:
+        raise PictureError(_reason(error)) from error
+
+
+@_with_a_reason()
 def read_header(reader: Reader, entry: Entry) -> Header:
     """What one file says, reading as little as its format allows. Raises :class:`PictureError`."""
     head = reader.head(entry, _HEAD)
@@ -81,6 +96,7 @@ class Decoder:
         return self.pixels[: len(self.headers)]
 
 
+@_with_a_reason()
 def decode(data: bytes, plan: Plan) -> tuple[Pixels, Header]:
     """A picture file as (H, W, C) of the plan's size, mode and bits, and its header. Raises :class:`PictureError`."""
     if not data:
@@ -89,20 +105,15 @@ def decode(data: bytes, plan: Plan) -> tuple[Pixels, Header]:
         pixels, header = dicom.read(data, plan.window)
         return placed(pixels, plan), header
     with _open(io.BytesIO(data)) as opened:
-        try:
-            header = _header(opened, data[:_START])
-            if header.deep and plan.bits == 16:
-                return fitted(read(opened, lambda: _open(io.BytesIO(data))), plan), header
-            if opened.format == "JPEG":
-                # The decoder can halve a large photo while it reads; twice the wanted size is left for the resampler.
-                opened.draft(None, (2 * plan.size[1], 2 * plan.size[0]))
-            opened.load()
-            upright = ImageOps.exif_transpose(opened)
-            return to_array(upright, plan) if plan.bits == 8 else lifted(upright, plan), header
-        except PictureError:
-            raise
-        except Exception as error:
-            raise PictureError(_reason(error)) from error
+        header = _header(opened, data[:_START])
+        if header.deep and plan.bits == 16:
+            return fitted(read(opened, lambda: _open(io.BytesIO(data))), plan), header
+        if opened.format == "JPEG":
+            # The decoder can halve a large photo while it reads; twice the wanted size is left for the resampler.
+            opened.draft(None, (2 * plan.size[1], 2 * plan.size[0]))
+        opened.load()
+        upright = ImageOps.exif_transpose(opened)
+        return to_array(upright, plan) if plan.bits == 8 else lifted(upright, plan), header
 
 
 @lru_cache(maxsize=256)
@@ -122,8 +133,6 @@ def _open(file: BinaryIO) -> ImageFile:
         image = Image.open(file, formats=_formats())
     except UnidentifiedImageError:
         raise PictureError(_unknown(file)) from None
-    except Exception as error:
-        raise PictureError(_reason(error)) from error
     bound(*image.size)
     return image
 
@@ -159,9 +168,11 @@ def _turned(image: ImageFile) -> bool:
 
 def _is_grey(image: ImageFile) -> bool:
     if image.mode in ("P", "PA") and image.palette is not None:
-        palette = np.frombuffer(image.palette.tobytes(), np.uint8)
-        width = len(image.palette.mode)
-        colours = palette[: len(palette) // width * width].reshape(-1, width)[:, :3]
+        packing, palette = image.palette.getdata()
+        planar = packing.endswith(";L")  # all red, then all green, then all blue
+        width = 3 if planar else len(packing)
+        values = np.frombuffer(bytes(palette), np.uint8)[: len(palette) // width * width]
+        colours = values.reshape(3, -1).T if planar else values.reshape(-1, width)[:, :3]
         return bool((colours == colours[:, :1]).all())
     return image.mode in _GREY or image.mode.startswith("I;16") or is_grey_alpha(image)
 

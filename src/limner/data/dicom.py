@@ -4,6 +4,7 @@ Grey is shown by one of three windows. "full" maps the whole range that the file
 the picture, so that every stored level stays one and the way back is exact. "file" is the window that the file names
 first, and CENTRE/WIDTH one for all files, in the units that the file's rescale slope and intercept lead to (Hounsfield
 units of a CT). Colour has no window. Of several frames the first is taken.
+What pydicom raises over odd values, ``decode`` makes a reason of.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class _Picture:
             high = int(dataset.get("HighBit", picture.stored - 1))
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise PictureError(reason(error)) from error
+        if min(picture.rows, picture.columns) < 1:
+            raise PictureError(f"a picture of {picture.columns} x {picture.rows} pixels")
         if picture.allocated > 16:
             kind = f", modality {dataset.Modality}" if dataset.get("Modality") else ""
             raise PictureError(f"{picture.allocated}-bit pixels{kind}; pictures have up to 16 bits")

@@ -17,6 +17,7 @@ import numpy as np
 
 from limner.data.sources import MAX_FILE, Entry, FileSource, PictureError, Reader, pick
 from limner.errors import UserError, missing, nearest
+from limner.files import expanded
 
 if TYPE_CHECKING:
     import datasets
@@ -48,7 +49,7 @@ class Address:
 
     @property
     def folder(self) -> Path | None:
-        path = Path(self.name).expanduser()
+        path = expanded(self.name)
         return path if path.is_dir() else None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from limner.data.sources import Entry, FileSource, PictureError, Reader, Store
+from limner.data.sources import Entry, FileSource, PictureError, Reader, Store, readable
 from limner.data.stores import FolderStore
 from limner.data.tars import SUFFIX
 from limner.errors import UserError
@@ -58,9 +58,9 @@ def single(path: Path) -> FileSource:
     return FileSource(FolderStore(path.parent), (Entry(path.name, stat.st_size, stat.st_mtime_ns),))
 
 
-def natural(name: str) -> str:
-    """A key that sorts "img2" before "img10"."""
-    return _DIGITS.sub(lambda digits: digits[0].zfill(20), name)
+def natural(name: str) -> tuple[str, str]:
+    """A key that sorts "img2" before "img10", and no two names alike."""
+    return _DIGITS.sub(lambda digits: digits[0].zfill(20), name), name
 
 
 def _is_aside(name: str) -> bool:
@@ -78,8 +78,9 @@ def _classes(source: FileSource) -> FileSource:
     if sum(stray) > (1 - _MOSTLY) * len(stray):
         note = f"{sum(stray)} of {len(stray)} pictures lie beside the folders, so the folders are not taken as classes"
         return replace(source, notes=(note,))
-    labels = tuple(sorted({folder for folder in folders if folder is not None}, key=natural))
-    number = {label: i for i, label in enumerate(labels)}
+    known = sorted({folder for folder in folders if folder is not None}, key=natural)
+    labels = tuple(map(readable, known))
+    number = {folder: i for i, folder in enumerate(known)}
     inside = [(e, number[f]) for e, f in zip(source.entries, folders, strict=True) if f is not None]
     skipped = tuple(
         (e.name, "lies beside the class folders") for e, out in zip(source.entries, stray, strict=True) if out
@@ -160,7 +161,7 @@ def _pair(line: str) -> tuple[str, str] | None:
     if not isinstance(row, dict):
         return None
     file, text = row.get("file_name", row.get("file")), row.get("text", row.get("caption"))
-    return (file, text.strip()) if isinstance(file, str) and isinstance(text, str) else None
+    return (file, readable(text.strip())) if isinstance(file, str) and isinstance(text, str) else None
 
 
 def _text(entry: Entry, reader: Reader, most: int) -> str:

@@ -15,6 +15,7 @@ from limner.data.sources import FileSource, RawSource, Source, check_raw
 from limner.data.stores import FolderStore, ZipStore, edges
 from limner.data.tars import SUFFIX, TarStore, expand, is_pattern
 from limner.errors import UserError, nearest
+from limner.files import expanded
 
 BUILTIN = "builtin:"
 _BUILTINS = ("glyphs", "shapes")
@@ -50,7 +51,7 @@ def resolve(config: DataConfig, downloads: Path, *, progress: bool = False) -> R
         return _builtin(config)
     if name.startswith(hub.PREFIX):
         return _hub(name, progress)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if is_pattern(name) and not path.exists():
         return _tars(expand(name), name)
     if path.is_dir():
@@ -69,7 +70,7 @@ def absolute(source: str) -> str:
         if address.folder is None:
             return source
         return f"{hub.PREFIX}{address.folder.resolve()}{source.removeprefix(hub.PREFIX + address.name)}"
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.exists():
         return str(path.resolve())
     return str(path.absolute()) if is_pattern(source) else source

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from limner.data import layout
-from limner.data.sources import Entry, FileSource, PictureError, Reader, pick
+from limner.data.sources import Entry, FileSource, PictureError, Reader, pick, readable
 from limner.data.tars import TarStore
 from limner.errors import UserError
 
@@ -131,7 +131,7 @@ def _caption(parts: dict[str, Entry], reader: Reader) -> str:
     except (ValueError, RecursionError):
         return ""
     values = [table.get(key) for key in ("caption", "text")] if isinstance(table, dict) else []
-    return next((value.strip() for value in values if isinstance(value, str)), "")
+    return next((readable(value.strip()) for value in values if isinstance(value, str)), "")
 
 
 @dataclass(frozen=True)

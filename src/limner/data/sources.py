@@ -113,6 +113,11 @@ def pick(values: tuple[T, ...], rows: Iterable[int]) -> tuple[T, ...]:
     return tuple(values[row] for row in rows)
 
 
+def readable(text: str) -> str:
+    """The text as UTF-8 can hold it: half characters, and bytes of names in other encodings, are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def check_raw(source: RawSource, name: str) -> RawSource:
     """The source with (N, H, W, C) images, or a UserError that says what is wrong with its arrays."""
     images, label = source.images, source.label

@@ -52,7 +52,7 @@ def survey(source: FileSource, folder: Path, progress: Progress) -> Headers:
     Image.init()  # before helpers are forked, so that none of them has to import
     results = run_chunks(
         folder,
-        "survey",
+        f"survey-{chunk}",  # pieces of another length, of a run with more helpers or fewer, are not these
         -(-total // chunk),
         lambda i: {"headers": pack(_headers(source, source.entries[i * chunk : (i + 1) * chunk]))},
         valid=lambda i, result: "headers" in result,

@@ -16,11 +16,13 @@ from typing import BinaryIO
 from limner.data.sources import MAX_FILE, Entry, PictureError, Reader
 from limner.data.stores import hidden
 from limner.errors import UserError
+from limner.files import expanded
 
 SUFFIX = ".tar"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 1_000_000
 _IRREGULAR = 1
+_BLOCK = 2**20
 
 
 def is_pattern(name: str) -> bool:
@@ -30,7 +32,7 @@ def is_pattern(name: str) -> bool:
 
 def expand(name: str) -> tuple[Path, ...]:
     """The shards that a pattern names, in order. Raises UserError if there is none, or one of a range is missing."""
-    parts = _RANGE.split(str(Path(name).expanduser()))
+    parts = _RANGE.split(str(expanded(name)))
     ranges = [_numbers(low, high, name) for low, high in zip(parts[1::3], parts[2::3], strict=True)]
     if math.prod(map(len, ranges)) > _MOST_SHARDS:
         raise UserError(f"'{name}' names more than {_MOST_SHARDS:,} shards")
@@ -81,6 +83,8 @@ class TarStore:
                     regular = member.isreg() and not member.issparse()
                     flags = 0 if regular else _IRREGULAR
                     yield Entry(prefix + member.name, member.size, member.offset_data, member.size, number, 0, flags)
+                end = archive.offset  # where a next file would begin
+            _check_end(path, end)
         except (tarfile.TarError, EOFError) as error:
             raise UserError(f"'{path}' cannot be read as a tar archive that is not compressed: {error}") from error
         except OSError as error:
@@ -88,6 +92,20 @@ class TarStore:
 
     def reader(self) -> Reader:
         return _TarReader(self.paths)
+
+
+def _check_end(path: Path, end: int) -> None:
+    """Raises UserError if anything but zeros follows the last file: the standard library stops there without a word."""
+    with path.open("rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise UserError(f"'{path}' is damaged at byte {end:,}, where its next file should begin")
+        while block := file.read(_BLOCK):
+            if block.strip(b"\0"):
+                raise UserError(
+                    f"'{path}' goes on behind its end at byte {end:,}: it is damaged, or archives were put together "
+                    "with cat; name those apart, as shards"
+                )
 
 
 class _TarReader:

@@ -10,6 +10,7 @@ import torch
 from limner.errors import UserError, nearest
 from limner.features import custom, hub, inception, lenet, pixels, resnet, squeezenet, wavelets
 from limner.features.extractor import Extractor
+from limner.files import expanded
 
 Shape = tuple[int, int, int]
 
@@ -49,7 +50,7 @@ def load_extractor(
     given = file if equals else None if weights is None else str(weights)
     where = torch.device(device)
     if base in _NETWORKS:
-        extractor = _NETWORKS[base](None if given is None else Path(given).expanduser(), where)
+        extractor = _NETWORKS[base](None if given is None else expanded(given), where)
     elif base in _HUB:
         extractor = _HUB[base](given, where)
     else:

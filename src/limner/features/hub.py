@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 from limner.errors import UserError
 from limner.features.extractor import AS_RGB, Extractor, Images, as_rgb
 from limner.features.weights import digest
+from limner.files import expanded
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 #: What is loaded where nothing is named: ViT-L/14, which FD-DINOv2 takes (Stein et al. 2023), and CLIP of that size.
@@ -80,7 +80,7 @@ def resized(images: Images, side: int, device: torch.device) -> Tensor:
 
 def _opened(extractor: str, kind: str, source: str, device: torch.device) -> Any:
     """The model of class ``kind``, float32, ready for use; every weight of it was in the checkpoint."""
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     local = folder.is_dir()
     if not local and (folder.exists() or not _NAME.fullmatch(source)):
         raise UserError(

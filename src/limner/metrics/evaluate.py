@@ -80,7 +80,8 @@ def evaluate(
         seed: of all keyed choices.
         held_out: real pictures that the generator never saw, for the baseline; None holds out a keyed choice of the
             reference (at most a fifth), which is then compared with the rest.
-        baseline: whether to report what real held-out pictures score; the near-copy share always has its baseline.
+        baseline: whether to report what real held-out pictures score, as far as there are enough of them; the near-copy
+            share always has its baseline.
         cache: folder of reference statistics; None keeps none.
         progress: bars on stderr.
         world: the processes that look together, from ``limner.join()``.
@@ -102,10 +103,12 @@ def evaluate(
     pixels = load_extractor("pixels", shape=shape)
 
     chosen = choose(len(given.images), n or len(given.images), seed, "samples")
-    compared = tuple(metrics) if baseline else tuple(name for name in metrics if METRICS[name].pixels)
+    asked = tuple(metrics) if baseline else tuple(name for name in metrics if METRICS[name].pixels)
+    unseen_count = min(len(chosen), len(real.images) // _HELD_SHARE if held is None else len(held.images))
+    compared = tuple(name for name in asked if METRICS[name].fewest <= unseen_count)
     apart = torch.zeros(len(real.images), dtype=torch.bool)
     if compared and held is None:
-        apart[choose(len(apart), min(len(chosen), len(apart) // _HELD_SHARE), seed, "held-out")] = True
+        apart[choose(len(apart), unseen_count, seed, "held-out")] = True
 
     against = _Reference(eye, pixels, real, needs, apart)
     samples = _samples(eye, pixels, given, chosen, needs, seed)
@@ -114,7 +117,7 @@ def evaluate(
     known: dict[str, Score] = {}
     if compared:
         source = real if held is None else held
-        which = apart.nonzero()[:, 0] if held is None else choose(len(held.images), len(chosen), seed, "held-out")
+        which = apart.nonzero()[:, 0] if held is None else choose(len(held.images), unseen_count, seed, "held-out")
         unseen = _samples(eye, pixels, source, which, _Needs.of(compared), seed)
         rest = against.side(without_apart=True)
         truth = Comparison(eye.extractor, pixels, unseen, rest, real.fingerprint, seed, store)
@@ -125,7 +128,7 @@ def evaluate(
         copies=comparison.copies if needs.pixels else None,
         looked_at=tuple(chosen[_copy_choice(len(chosen), seed)].tolist()) if needs.pixels else (),
         remarks=remarks({score.metric: score for score in scores}, known),
-        notes=_notes(eye.extractor, samples),
+        notes=(*_notes(eye.extractor, samples), *_baseline_notes(len(chosen), unseen_count, asked, compared)),
     )
 
 
@@ -207,3 +210,17 @@ def _notes(extractor: Extractor, samples: Side) -> tuple[str, ...]:
     if extractor.limits:
         notes.append(extractor.limits)
     return tuple(notes)
+
+
+def _baseline_notes(count: int, unseen: int, asked: Sequence[str], compared: Sequence[str]) -> list[str]:
+    """What a reader should know of the scores of ``unseen`` held-out pictures beside those of ``count`` samples."""
+    notes = []
+    left_out = [name for name in asked if name not in compared]
+    if left_out:
+        notes.append(f"{unseen} held-out pictures are too few for a baseline of {', '.join(left_out)}")
+    if unseen != count and not all(METRICS[name].pixels for name in compared):
+        notes.append(
+            f"the baseline is of {unseen} held-out pictures, the scores are of {count} samples: fewer pictures "
+            "have a larger Fréchet distance, so these two are not to be compared"
+        )
+    return notes

@@ -6,7 +6,7 @@ of the *symmetric* matrix Lᵀ S2 L with L Lᵀ = S1: nothing imaginary can come
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,11 +35,6 @@ class Moments:
         mean = x.mean(dim=1)
         deviations = x - mean[:, None]
         return Moments(x.shape[1], mean, deviations.transpose(1, 2) @ deviations)
-
-    @staticmethod
-    def gather(batches: Iterable[Tensor]) -> Moments:
-        """Of features that come in batches, each (N, d) or (N, G, d)."""
-        return merged([Moments.of(batch) for batch in batches])
 
     def merge(self, other: Moments) -> Moments:
         """Those of both sets together, without loss (Chan, Golub and LeVeque 1983, equation 2.1)."""

@@ -47,15 +47,14 @@ def kernel_distance(a: Tensor, b: Tensor, *, subsets: int = 100, size: int = 100
     size = min(size, len(a), len(b))
     if size < 2:
         raise ValueError("the kernel distance needs two samples of each")
-    a, b = a.to(torch.float64), b.to(torch.float64)
     if size == len(a) == len(b):
-        value, terms = _mmd(a, b)
+        value, terms = _mmd(a.to(torch.float64), b.to(torch.float64))
         return KernelDistance(value, 0.0, 1, size, terms)
     values, sums, drawn = [], torch.zeros(len(a), dtype=torch.float64), torch.zeros(len(a), dtype=torch.float64)
     for subset in range(subsets):
         left = choose(len(a), size, seed, "kid/a", subset)
         right = choose(len(b), size, seed, "kid/b", subset)
-        value, terms = _mmd(a[left], b[right])
+        value, terms = _mmd(a[left].to(torch.float64), b[right].to(torch.float64))
         values.append(value)
         sums[left] += terms
         drawn[left] += 1

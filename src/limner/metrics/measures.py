@@ -29,7 +29,7 @@ _JACKKNIFE = f"95 % jackknife over {GROUPS} keyed groups of the samples, the ref
 @dataclass(frozen=True)
 class Measure:
     """What it needs to see of both sides, and how it scores them. ``logits`` are class scores of the samples, and
-    ``suffix`` ends the names of its scores."""
+    ``suffix`` ends the names of its scores. ``fewest`` samples are needed."""
 
     score: Callable[[Comparison], Score]
     features: bool = False
@@ -37,6 +37,7 @@ class Measure:
     logits: bool = False
     pixels: bool = False
     suffix: str = ""
+    fewest: int = 1
 
 
 def score_name(extractor: Extractor, metric: str, count: int, suffix: str = "", *, label: str | None = None) -> str:
@@ -178,14 +179,14 @@ def _originality(c: Comparison) -> Score:
 
 #: By the name that users write.
 METRICS: dict[str, Measure] = {
-    "fd": Measure(_frechet, moments=True),
-    "kid": Measure(_kernel, features=True),
-    "precision": Measure(_precision, features=True, suffix=_K),
-    "recall": Measure(_recall, features=True, suffix=_K),
-    "density": Measure(_density, features=True, suffix=_K),
-    "coverage": Measure(_coverage, features=True, suffix=_K),
+    "fd": Measure(_frechet, moments=True, fewest=GROUPS),
+    "kid": Measure(_kernel, features=True, fewest=2),
+    "precision": Measure(_precision, features=True, suffix=_K, fewest=NEIGHBOURS + 1),
+    "recall": Measure(_recall, features=True, suffix=_K, fewest=GROUPS),
+    "density": Measure(_density, features=True, suffix=_K, fewest=NEIGHBOURS + 1),
+    "coverage": Measure(_coverage, features=True, suffix=_K, fewest=GROUPS),
     "originality": Measure(_originality, pixels=True),
-    "inception_score": Measure(_inception_score, logits=True),
+    "inception_score": Measure(_inception_score, logits=True, fewest=SPLITS),
 }
 
 

@@ -195,10 +195,13 @@ def _receipt(extractor: Extractor, n: int, n_reference: int, reference: str, see
 
 
 def _mean(extractor: Extractor, metric: str, scores: Sequence[Score]) -> Score:
-    """Classes are independent: the squares of their half intervals add. The mean lies between the classes' ends."""
+    """Classes are independent: the squares of their half intervals add. The mean lies between the classes' ends.
+
+    An interval that was cut at a bound is as wide as its other side.
+    """
     count = len(scores)
     value = math.fsum(score.value for score in scores) / count
-    half = math.hypot(*((score.high - score.low) / 2 for score in scores)) / count
+    half = math.hypot(*(max(s.high - s.value, s.value - s.low) for s in scores)) / count
     low, high = max(value - half, min(s.low for s in scores)), min(value + half, max(s.high for s in scores))
     first = scores[0].receipt
     each = sorted({score.receipt.n for score in scores})
