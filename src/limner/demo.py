@@ -23,6 +23,6 @@ def demo(minutes: float, out: Path | None, began: float) -> Outcome:
         began: ``time.monotonic()`` at which the clock started.
     """
     settings = flow(size_for(minutes))
-    settings = replace(settings, watch=replace(settings.watch, pictures=62, judge=_JUDGED))
+    settings = replace(settings, watch=replace(settings.watch, pictures=62, judge=_JUDGED, guidances=()))
     place = out or itertools.chain([RUNS / "demo"], numbered("demo", 2))
     return train(settings, DataConfig("builtin:glyphs"), place, minutes, None, began)

@@ -15,10 +15,11 @@ from limner.codecs import Identity
 from limner.contracts import Condition, Denoiser, Level, Model, Prediction, SampleConfig
 from limner.data import Dataset, open_dataset
 from limner.errors import UserError
-from limner.recipes import recipe, train
+from limner.recipes import RefineRecipe, recipe, train
 from limner.training.config import WatchConfig
 from limner.training.report import write_report
-from limner.training.watching import Watcher, check_watch
+from limner.training.snapshot import load
+from limner.training.watching import Watcher, best_guidance, check_watch
 
 
 class Photocopier(Denoiser):
@@ -33,8 +34,22 @@ class Photocopier(Denoiser):
         return Prediction(self.pictures[which])
 
 
-def noise(folder: Path, count: int) -> Dataset:
-    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
+class Steered(Photocopier):
+    """Draws training pictures as they are under one guidance, too bright under a weaker one and too dark under a
+    stronger one."""
+
+    def __init__(self, pictures: Tensor, right: float) -> None:
+        super().__init__(pictures)
+        self.right = right
+
+    def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
+        assert cond.label is not None
+        off = torch.where(cond.label < 0, 0.5, 0.5 * (1 - 1 / self.right)).reshape(-1, 1, 1, 1)
+        return Prediction(super().forward(x, at, cond).x0 + off)
+
+
+def noise(folder: Path, count: int, low: int = 0, high: int = 256) -> Dataset:
+    images = np.random.default_rng(0).integers(low, high, (count, 8, 8, 1), dtype=np.uint8)
     np.savez(folder / "noise.npz", images=images)
     return open_dataset(str(folder / "noise.npz"), progress=False)
 
@@ -77,3 +92,39 @@ def test_too_few_pictures_are_neither_measured_nor_judged(tmp_path: Path, capsys
     assert (plan["measures"], plan["judge"]) == (0, 0)
     told = "measured on the way, which takes 20, nor judged at the end, which takes 40"
     assert f"only 12 pictures: samples are not {told}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("right", "tried"), [(1.25, [1.25, 2.0]), (2.0, [1.25, 2.0, 3.0]), (3.0, [1.25, 2.0, 3.0])])
+def test_the_guidance_that_suits_the_pictures_is_found(tmp_path: Path, right: float, tried: list[float]) -> None:
+    """Looking no further than to one that is worse than that before it."""
+    dataset = noise(tmp_path, 200, 100, 156)
+    pictures = torch.from_numpy(dataset.images.copy()).permute(0, 3, 1, 2) / 127.5 - 1
+    sampling = SampleConfig(steps=1, solver="euler", guidance=1.25)
+    model = Model(Steered(pictures, right), Identity(), dataset.spec, ("a", "b"), sampling)
+    distances = Watcher(tmp_path, dataset, 4, "wavelets", 0, None).guided(model, (2.0, 3.0))
+    assert [*distances] == tried
+    assert best_guidance(distances) == right
+
+
+def test_what_is_not_clearly_better_changes_nothing() -> None:
+    assert best_guidance({1.25: 1.0, 2.0: 0.96, 3.0: 0.97}) == 1.25
+    assert best_guidance({1.25: 1.0, 2.0: 0.94, 3.0: 0.97}) == 2.0
+
+
+def test_a_run_draws_with_the_guidance_that_suits_it(bars: Path, tmp_path: Path) -> None:
+    plain = recipe("flow", "tiny")
+    assert isinstance(plain, RefineRecipe)
+    settings = replace(
+        plain,
+        net=replace(plain.net, width=8),
+        training=replace(plain.training, batch=16, precision="float32"),
+        sampling=replace(plain.sampling, steps=2, guidance=60.0),
+        watch=replace(plain.watch, grids=0, judge=500, pictures=4),
+    )
+    train(settings, str(bars), out=tmp_path / "run", images=160, show=False)
+    distances = json.loads((tmp_path / "run" / "done.json").read_text())["guidances"]
+    assert [*distances][:2] == ["60", "2"]
+    assert load(tmp_path / "run").defaults == replace(
+        settings.sampling, guidance=float(min(distances, key=lambda one: distances[one]))
+    )
+    assert "Distances of samples by their guidance" in (tmp_path / "run" / "report.html").read_text()

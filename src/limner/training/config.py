@@ -105,6 +105,8 @@ class WatchConfig:
         measures: how many times the samples are measured before the end.
         judge: how many samples are judged at the end; 0 judges none.
         extractor: what the measures look with; a network takes its weights as "lenet=FILE".
+        guidances: tried in turn at the end beside the recipe's own, where there is one and 500 samples or more are
+            judged: that whose samples come clearly nearer to the pictures becomes the run's.
     """
 
     pictures: int = 40
@@ -112,9 +114,12 @@ class WatchConfig:
     measures: int | None = None
     judge: int | None = None
     extractor: str = "wavelets"
+    guidances: tuple[float, ...] = (2.0, 3.0)
 
     def __post_init__(self) -> None:
         within("watch.pictures", self.pictures, 1, 1024)
+        for guidance in self.guidances:
+            within("watch.guidances", guidance, 0, 1000)
         for name in ("grids", "measures", "judge"):
             value = getattr(self, name)
             if value is not None:

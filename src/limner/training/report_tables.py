@@ -85,6 +85,11 @@ def cost(run: Run) -> str:
         "Steps skipped, a loss or gradient not being finite": str(run.done.get("skipped_steps", 0)),
         "Returns to an earlier state": str(run.done.get("roll_backs", 0)),
     }
+    guidances = mapping(run.done.get("guidances"))
+    if guidances:
+        facts["Distances of samples by their guidance"] = ", ".join(
+            f"{k}: {float(v):.3g}" for k, v in guidances.items()
+        )
     rows = "".join(f'<tr><th scope="row">{k}</th><td class="n">{escaped(v)}</td></tr>' for k, v in facts.items())
     return (
         f'<h2>Cost</h2><p>{duration(total)} in all.</p><div class="stack" aria-hidden="true">{bar}</div>'

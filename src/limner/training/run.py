@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import Any
 
 from limner.allocator import keep_freed_memory
 from limner.config import from_json, read_json, to_json
+from limner.contracts import Model
 from limner.data import DataConfig, pinned
 from limner.data.cache import cache_root
 from limner.distributed import join
@@ -38,11 +40,11 @@ from limner.training.opening import (
 from limner.training.profiles import FOLDER as PROFILES
 from limner.training.recovery import Recovery
 from limner.training.report import write_report
-from limner.training.snapshot import save_snapshot
+from limner.training.snapshot import save_config, save_snapshot
 from limner.training.stopping import Interrupted, stop_requests
 from limner.training.tracking import Tracker
 from limner.training.trainer import Trainer, check_batch
-from limner.training.watching import SAMPLES, Watcher
+from limner.training.watching import SAMPLES, TRIED, Watcher, best_guidance
 
 DONE, SNAPSHOT = "done.json", "snapshot"
 #: Where a kill may leave half of a file.
@@ -223,7 +225,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
 
     world.lead(keep)
     trained = time.monotonic()
-    model = run.lesson.model_of(ema)
+    model, tried = _guided(run, run.lesson.model_of(ema), watcher, plan.judge)
     tracker = Tracker(run.folder if world.first else None, trainer.progress.seen)
     try:
         for name, one in (("final", model), ("final_raw", run.lesson.model)):
@@ -247,6 +249,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
         "flops_per_image": flops_per_image(trainer, run.dataset.spec, labelled=bool(run.lesson.model.labels)),
         "peak_memory_bytes": peak_memory(trainer.device),
         "processes": world.size,
+        "guidances": {f"{guidance:g}": distance for guidance, distance in tried.items()},
         "interrupted": trainer.progress.interrupted,
         "skipped_steps": trainer.progress.skips,
         "roll_backs": trainer.progress.rollbacks,
@@ -257,3 +260,20 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
         return str(write_report(run.folder))
 
     return RunResult(run.folder, Path(world.lead(report)), trainer.progress.seen, seconds, rows)
+
+
+def _guided(run: Opened, model: Model, watcher: Watcher, judged: int) -> tuple[Model, dict[float, float]]:
+    """The model with the guidance that suits it, which its snapshot then has too, and the distances of all that were
+    tried: simple pictures lose by a strong one, and those of many kinds gain."""
+    own, wanted = model.defaults.guidance, run.recipe.watch.guidances
+    if own == 1 or not model.labels or not wanted or judged < TRIED:
+        return model, {}
+    tried = watcher.guided(model, wanted)
+    best = best_guidance(tried)
+    if best == own:
+        return model, tried
+    sampling = replace(model.defaults, guidance=best)
+    run.world.lead(lambda: save_config(run.folder / SNAPSHOT, replace(run.lesson.config, sampling=sampling)))
+    if run.show:
+        print(f"a guidance of {best:g} suits these pictures better than {own:g}: samples have it now", file=sys.stderr)
+    return replace(model, defaults=sampling), tried

@@ -69,6 +69,11 @@ def save_snapshot(folder: Path, config: DenoiserConfig, weights: dict[str, Tenso
     """Write a snapshot; each file appears whole. The configuration comes last: with it the snapshot is complete."""
     save_tensors(folder / WEIGHTS, weights)
     write_text(folder / CARD, card)
+    save_config(folder, config)
+
+
+def save_config(folder: Path, config: DenoiserConfig) -> None:
+    """Change what a snapshot says of its weights."""
     write_json(folder / CONFIG, to_json(config))
 
 

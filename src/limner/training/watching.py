@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ from limner.training.grids import grid, save_png
 _REFERENCE, _COPIES = 10_000, 100_000
 #: Samples in the report's table of neighbours, and training pictures beside each.
 _SHOWN, _BESIDE = 12, 4
-#: Judged samples are numbered from here: those of the grids are other pictures.
-JUDGED_SEED = 1_000_003
+#: Judged samples are numbered from here: those of the grids are other pictures, and so are those that a guidance is
+#: chosen by.
+JUDGED_SEED, _TRIED_SEED = 1_000_003, 2_000_003
+#: Samples of each guidance that is tried, and by what share one has to be better than the recipe's.
+TRIED, _CLEARLY = 500, 0.05
 MEASURES, NEIGHBOURS, SAMPLES = "measures.json", "neighbours.npz", "samples"
 
 
@@ -72,6 +76,21 @@ class Watcher:
         images = sample(model, count, seed=self.seed + JUDGED_SEED, world=self.world)
         few = ("fd", "precision", "recall", "coverage")
         return self.world.lead(lambda: _by_name(self._evaluate(images, few, 2_000, baseline=False)))
+
+    def guided(self, model: Model, guidances: Sequence[float]) -> dict[float, float]:
+        """The Fréchet distance of a few samples of each guidance, the model's own first, up to one that is worse than
+        that before it."""
+        distances: dict[float, float] = {}
+        for guidance in dict.fromkeys((model.defaults.guidance, *guidances)):
+            images = sample(model, TRIED, guidance=guidance, seed=self.seed + _TRIED_SEED, world=self.world)
+            before = next(reversed(distances.values()), math.inf)
+            distances[guidance] = self.world.lead(lambda images=images: self._distance(images))  # type: ignore[misc]
+            if distances[guidance] > before:
+                break
+        return distances
+
+    def _distance(self, images: Pixels) -> float:
+        return self._evaluate(images, ("fd",), _REFERENCE, baseline=False).value("fd")
 
     def judge(self, model: Model, count: int) -> dict[str, dict[str, Any]]:
         """All measures of ``count`` samples, and what real held-out pictures score, into ``measures.json``."""
@@ -125,6 +144,12 @@ class Watcher:
             "near": near.numpy(),
         }
         write_whole(self.folder / NEIGHBOURS, lambda path: _save_arrays(path, content))
+
+
+def best_guidance(distances: Mapping[float, float]) -> float:
+    """That of the least distance, if it is clearly less than the first one's."""
+    own, best = next(iter(distances)), min(distances, key=lambda one: distances[one])
+    return best if distances[best] < (1 - _CLEARLY) * distances[own] else own
 
 
 def judgeable(dataset: Dataset, count: int) -> int:
