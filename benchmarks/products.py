@@ -29,8 +29,11 @@ class Shape:
         return Shape(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
 
     def filled(self) -> Tensor:
-        empty = torch.empty_strided(self.size, self.stride, dtype=self.dtype)
-        return empty.normal_() if self.dtype.is_floating_point else empty.zero_()
+        # What lies behind it, for an expanded tensor has several names for one number.
+        extent = 1 + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
+        memory = torch.zeros(max(0, extent), dtype=self.dtype)
+        behind = memory.normal_() if self.dtype.is_floating_point else memory
+        return behind.as_strided(self.size, self.stride)
 
 
 def _frozen(value: Any) -> Any:
