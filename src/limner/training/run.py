@@ -228,7 +228,8 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
     model, tried = _guided(run, run.lesson.model_of(ema), watcher, plan.judge)
     tracker = Tracker(run.folder if world.first else None, trainer.progress.seen)
     try:
-        for name, one in (("final", model), ("final_raw", run.lesson.model)):
+        raw = replace(run.lesson.model, defaults=model.defaults)
+        for name, one in (("final", model), ("final_raw", raw)):
             tracker.pictures(plan.images, name, watcher.draw_grid(one, name))
         drawn = time.monotonic()
         rows = watcher.judge(model, plan.judge) if plan.judge else {}
@@ -268,6 +269,8 @@ def _guided(run: Opened, model: Model, watcher: Watcher, judged: int) -> tuple[M
     own, wanted = model.defaults.guidance, run.recipe.watch.guidances
     if own == 1 or not model.labels or not wanted or judged < TRIED:
         return model, {}
+    if run.show:
+        print(f"looking at {TRIED} samples each of guidances that may suit these pictures better", file=sys.stderr)
     tried = watcher.guided(model, wanted)
     best = best_guidance(tried)
     if best == own:
