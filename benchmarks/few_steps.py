@@ -22,7 +22,7 @@ from typing import Any
 import tyro
 
 import limner
-from limner.contracts import Model, SampleConfig
+from limner.contracts import Model, RefineConfig
 from limner.data import Dataset
 from limner.data.cache import cache_root
 from limner.distributed import ALONE
@@ -115,7 +115,7 @@ def main(args: Args) -> None:
         print(f"{name} {key}: {json.dumps(value)}", file=sys.stderr, flush=True)
         return value
 
-    def judged(key: str, model: Model, config: SampleConfig) -> None:
+    def judged(key: str, model: Model, config: RefineConfig) -> None:
         if f"{name} {key}" in cells:
             return
         drawn = limner.sample(model, args.count, seed=DRAWN, config=config)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 import peers
 import products
 from limner import open_dataset
-from limner.contracts import Condition, Level, Precision, SampleConfig, arithmetic
+from limner.contracts import Condition, Level, Precision, RefineConfig, arithmetic
 from limner.data import Dataset
 from limner.distributed import ALONE
 from limner.recipes import Size, recipe
@@ -165,7 +165,7 @@ def train_peer(args: Args, dataset: Dataset) -> Training:
 
 def draw_ours(args: Args, dataset: Dataset) -> Training:
     model = our_model(args, dataset)
-    config = SampleConfig(steps=STEPS, solver="ddim")
+    config = RefineConfig(steps=STEPS, solver="ddim")
     return repeated(lambda: sample(model, BATCH, config=config, batch=BATCH, precision=args.precision), BATCH)
 
 

@@ -17,7 +17,7 @@ import torch
 import tyro
 
 from limner import load, load_extractor, open_dataset
-from limner.contracts import FlowMap, Model, SampleConfig
+from limner.contracts import FlowMap, Model, RefineConfig
 from limner.data.cache import cache_root
 from limner.errors import UserError
 from limner.files import write_json
@@ -52,7 +52,7 @@ class Args:
     plot: Path = Path("build/steps.png")
 
 
-def fitting(model: Model, solver: str, allowed: int) -> SampleConfig | None:
+def fitting(model: Model, solver: str, allowed: int) -> RefineConfig | None:
     """The run's own settings with the most steps of the solver that cost no more evaluations, guidance included."""
     if (solver == "jump") != isinstance(model.net, FlowMap):
         return None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from limner.comparison import compare
-    from limner.contracts import Condition, ImageSpec, Level, Model, SampleConfig
+    from limner.contracts import Condition, DecodeConfig, ImageSpec, Level, Model, RefineConfig
     from limner.data import DataConfig, Dataset, open_dataset
     from limner.distributed import join
     from limner.errors import UserError
@@ -32,10 +32,11 @@ _HOMES = {
     "Condition": "limner.contracts",
     "DataConfig": "limner.data",
     "Dataset": "limner.data",
+    "DecodeConfig": "limner.contracts",
     "ImageSpec": "limner.contracts",
     "Level": "limner.contracts",
     "Model": "limner.contracts",
-    "SampleConfig": "limner.contracts",
+    "RefineConfig": "limner.contracts",
     "UserError": "limner.errors",
     "compare": "limner.comparison",
     "evaluate": "limner.metrics",
@@ -54,10 +55,11 @@ __all__ = [
     "Condition",
     "DataConfig",
     "Dataset",
+    "DecodeConfig",
     "ImageSpec",
     "Level",
     "Model",
-    "SampleConfig",
+    "RefineConfig",
     "UserError",
     "compare",
     "evaluate",

@@ -41,16 +41,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Recipes:
-    """What can be trained, with its cost.
+    """What can be trained, and what it costs.
 
     Attributes:
+        recipe: tell all of this one; a line for each of all by default.
         json: print one JSON object, for programs.
     """
 
+    recipe: Positional[str | None] = None
     json: bool = False
 
     def run(self) -> Outcome:
-        return commands.recipes()
+        return commands.recipes() if self.recipe is None else commands.recipe_costs(self.recipe)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ class Sample:
         steps: of the solver; more are slower and finer.
         solver: euler, heun, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde or unipc; jump for models of few steps.
         guidance: how strongly to steer to the class; 1 is off.
+        truncation: of generators: below 1 pictures are more typical and less various.
+        cut: of generators: codes are drawn from a normal distribution cut at so many standard deviations.
         guide: steer away from this worse model of the same pictures instead (autoguidance); a run or a snapshot.
         size: height and width, if not those that the model was made for.
         precision: of the network's products; bfloat16 is faster where a machine has it, and changes pictures a little.
@@ -137,6 +141,8 @@ class Sample:
     steps: int | None = None
     solver: str | None = None
     guidance: float | None = None
+    truncation: float | None = None
+    cut: float | None = None
     guide: Path | None = None
     size: tuple[int, int] | None = None
     precision: Precision = "float32"
@@ -153,6 +159,8 @@ class Sample:
             self.steps,
             self.solver,
             self.guidance,
+            self.truncation,
+            self.cut,
             self.guide,
             self.size,
             self.precision,

@@ -5,22 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from limner.contracts import ImageSpec, Model, Precision
+from limner.contracts import DataStats, ImageSpec, Model, Precision
 from limner.data import DataConfig
 from limner.data.levels import Pixels
 from limner.distributed import join
 from limner.errors import UserError
-from limner.models import NetConfig
-from limner.recipes import RECIPES, SIZES, AnyRecipe
+from limner.recipes import RECIPES, SIZES, AnyRecipe, Size, recipe
 from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
 from limner.sampling import sample as draw
 from limner.training.averaging import write_average
-from limner.training.costs import counted
+from limner.training.costs import flops_per_image
 from limner.training.folders import refuse_taken
 from limner.training.grids import grid, save_picture, save_png
 from limner.training.run import RunResult
@@ -41,33 +39,39 @@ class Outcome:
 
 
 def recipes() -> Outcome:
-    """What can be trained, with its networks' sizes."""
-    lines, values = [], {}
-    for name, make in RECIPES.items():
-        about = (make.__doc__ or "").strip().splitlines()[0]
-        lines.append(f"{name}: {about}")
-        sizes = {}
-        for size in SIZES:
-            cost = _cost(make(size).net)
-            sizes[size] = cost
-            lines.append(
-                f"  {size:<6} {cost['parameters'] / 1e6:8.2f} M parameters, "
-                f"{cost['flops_per_image'] / 1e9:9.3f} GFLOPs a training image of 32x32 RGB"
-            )
-        values[name] = {"about": about, "sizes": sizes}
-    return Outcome((*lines, "train one with: limner train RECIPE --data SOURCE --minutes 5"), {"recipes": values})
+    """What can be trained: a line each."""
+    about = {name: _about(name) for name in RECIPES}
+    width = max(map(len, about))
+    lines = (f"{name:<{width}}  {text}" for name, text in about.items())
+    hint = "costs of one: limner recipes RECIPE; train one with: limner train RECIPE --data SOURCE --minutes 5"
+    return Outcome((*lines, hint), {"recipes": {name: {"about": text} for name, text in about.items()}})
 
 
-@lru_cache
-def _cost(config: NetConfig) -> dict[str, float]:
+def recipe_costs(name: str) -> Outcome:
+    """A recipe with its networks' sizes and costs."""
+    recipe(name)  # which may be unknown
+    sizes = {size: _cost(name, size) for size in SIZES}
+    lines = (
+        f"  {size:<6} {cost['parameters'] / 1e6:8.2f} M parameters, "
+        f"{cost['flops_per_image'] / 1e9:9.3f} GFLOPs a training image of 32x32 RGB"
+        for size, cost in sizes.items()
+    )
+    told = {name: {"about": _about(name), "sizes": sizes}}
+    return Outcome((f"{name}: {_about(name)}", *lines), {"recipes": told})
+
+
+def _about(name: str) -> str:
+    return (RECIPES[name].__doc__ or "").strip().splitlines()[0]
+
+
+def _cost(name: str, size: Size) -> dict[str, float]:
     import torch
 
     spec = ImageSpec(3, (32, 32), "RGB")
     with torch.device("meta"):  # shapes are enough to count
-        net = config.build(spec, 10, spec.channels)
-        given = torch.zeros(1, *spec.shape), torch.ones(1), torch.zeros(1).long()
-    parameters = sum(p.numel() for p in net.parameters())
-    return {"parameters": parameters, "flops_per_image": 3 * counted(lambda: net(*given))}
+        lesson = RECIPES[name](size).lesson(spec, tuple("0123456789"), DataStats((0.0, 0.0, 0.0), 0.5))
+    parameters = sum(p.numel() for p in lesson.model.net.parameters())
+    return {"parameters": parameters, "flops_per_image": flops_per_image(lesson.objective, spec, labelled=True)}
 
 
 def train(
@@ -142,6 +146,8 @@ def sample(
     steps: int | None,
     solver: str | None,
     guidance: float | None,
+    truncation: float | None,
+    cut: float | None,
     guide: Path | None,
     size: tuple[int, int] | None,
     precision: Precision,
@@ -163,6 +169,8 @@ def sample(
         steps=steps,
         solver=solver,
         guidance=guidance,
+        truncation=truncation,
+        cut=cut,
         guide=worse,
         size=size,
         precision=precision,

@@ -1,7 +1,8 @@
 """What a model is. One page, read first; no base class beyond ``nn.Module``.
 
-Images are made by *refining* noise step by step. A :class:`Denoiser` does that, between images and what it sees may
-stand a :class:`Codec`, and a :class:`Model` is what ``limner.load`` returns and every operation takes.
+Images are made by *refining* noise step by step, which a :class:`Denoiser` does, or by *decoding* a code in one pass,
+which a :class:`Generator` does. Between images and what either sees may stand a :class:`Codec`, and a :class:`Model` is
+what ``limner.load`` returns and every operation takes.
 
 Inside, pictures are float32, NCHW, in [-1, 1]; at the edges uint8, or uint16 where a spec has 16 bits, NHWC.
 """
@@ -199,6 +200,35 @@ class FlowMap(Denoiser):
         raise NotImplementedError
 
 
+Noise = Callable[[str, tuple[int, ...]], Tensor]
+"""(name, shape) to standard normal noise, (N, *shape): the same for a sample in whatever batch it is."""
+
+
+class Generator(nn.Module):
+    """Makes a picture of a code in one pass.
+
+    Attributes:
+        code: how many numbers a code z has, (N, code); they are drawn from N(0, 1).
+    """
+
+    code: int
+
+    def latent(self, z: Tensor, cond: Condition) -> Tensor:
+        """The code w that :meth:`synthesize` takes: z itself, unless a network maps it first."""
+        return z
+
+    def center(self, cond: Condition) -> Tensor:
+        """The mean of w, to which truncation draws codes, of a shape that broadcasts over them."""
+        return torch.zeros((), device=next(self.parameters()).device)
+
+    def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
+        """The pictures (N, C, H, W), in [-1, 1] or near it. ``noise`` is for what a code leaves open."""
+        raise NotImplementedError
+
+    def forward(self, z: Tensor, cond: Condition, noise: Noise) -> Tensor:
+        return self.synthesize(self.latent(z, cond), cond, noise)
+
+
 class Codec(nn.Module):
     """Stands between pictures and what a model sees."""
 
@@ -230,8 +260,8 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class SampleConfig:
-    """How samples are drawn unless the caller says otherwise.
+class RefineConfig:
+    """How samples of a denoiser are drawn unless the caller says otherwise.
 
     Attributes:
         steps: how many steps the solver takes (``heun`` evaluates the model twice a step but the last).
@@ -293,9 +323,34 @@ class SampleConfig:
             raise UserError(f"sigma_min is {self.sigma_min}; give a number below sigma_max, {self.sigma_max}")
 
 
+@dataclass(frozen=True)
+class DecodeConfig:
+    """How samples of a generator are drawn unless the caller says otherwise.
+
+    Attributes:
+        truncation: psi of w' = mean + psi (w - mean) (Karras et al. 2019): below 1 pictures are more typical and less
+            various.
+        cut: codes z are drawn from a normal distribution cut at this many standard deviations (Brock et al. 2019); 0
+            leaves it whole.
+
+    Raises:
+        UserError: a number outside its bounds.
+    """
+
+    truncation: float = 1.0
+    cut: float = 0.0
+
+    def __post_init__(self) -> None:
+        within("truncation", self.truncation, -10, 10)
+        within("cut", self.cut, 0, 100)
+
+
+SampleConfig = RefineConfig | DecodeConfig
+
+
 @dataclass
 class Model:
-    """A generator ready for use.
+    """A generator of images ready for use.
 
     Attributes:
         net: draws.
@@ -306,7 +361,7 @@ class Model:
         unconditional: whether it also knows pictures without their class, as classifier-free guidance needs.
     """
 
-    net: Denoiser
+    net: Denoiser | Generator
     codec: Codec
     spec: ImageSpec
     labels: tuple[str, ...]

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -91,6 +91,10 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     store: Store | None = field(default=None, repr=False, compare=False)
     _calls: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
+
+    def __deepcopy__(self, memo: object) -> World:
+        """A copy of a network is in the same company."""
+        return self
 
     @property
     def first(self) -> bool:
@@ -182,6 +186,25 @@ class World:
 
 
 ALONE = World()
+
+
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, world: World) -> Tensor:
+        ctx.world = world
+        return world.add_up(values.clone())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        # Differentiable once more: a gradient penalty goes through it.
+        return summed(grad, ctx.world), None
+
+
+def summed(values: Tensor, world: World) -> Tensor:
+    """The sum over all processes, through which gradients pass, also a gradient's gradients: every process's loss
+    depends on every process's values."""
+    out: Tensor = _Summed.apply(values, world) if world.size > 1 else values  # type: ignore[no-untyped-call]
+    return out
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limner import random
 from limner.codecs import Identity
-from limner.contracts import Condition, ImageSpec, Level, Model, Prediction, SampleConfig
+from limner.contracts import Condition, Denoiser, ImageSpec, Level, Model, Prediction, RefineConfig
 from limner.errors import UserError
 from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
 from limner.sampling import (
@@ -29,14 +29,14 @@ from limner.sampling.solver import Denoise, Memory, Noise
 
 SPEC = ImageSpec(1, (9, 7), "L")
 CONFIGS = {
-    "euler": SampleConfig(steps=4, solver="euler", guidance=1.7),
-    "heun": SampleConfig(steps=4, solver="heun", guidance=1.7, guidance_from=0.2, guidance_to=0.8),
-    "churn": SampleConfig(steps=4, solver="heun", churn=1.0, discretization="edm"),
-    "ddim": SampleConfig(steps=4, solver="ddim", eta=1.0),
-    "ddpm": SampleConfig(steps=4, solver="ddpm", discretization="discrete"),
-    "dpmpp_2m": SampleConfig(steps=4, solver="dpmpp_2m", guidance=1.7),
-    "dpmpp_2m_sde": SampleConfig(steps=4, solver="dpmpp_2m_sde", discretization="edm"),
-    "unipc": SampleConfig(steps=4, solver="unipc", discretization="discrete", noise_schedule="cosine"),
+    "euler": RefineConfig(steps=4, solver="euler", guidance=1.7),
+    "heun": RefineConfig(steps=4, solver="heun", guidance=1.7, guidance_from=0.2, guidance_to=0.8),
+    "churn": RefineConfig(steps=4, solver="heun", churn=1.0, discretization="edm"),
+    "ddim": RefineConfig(steps=4, solver="ddim", eta=1.0),
+    "ddpm": RefineConfig(steps=4, solver="ddpm", discretization="discrete"),
+    "dpmpp_2m": RefineConfig(steps=4, solver="dpmpp_2m", guidance=1.7),
+    "dpmpp_2m_sde": RefineConfig(steps=4, solver="dpmpp_2m_sde", discretization="edm"),
+    "unipc": RefineConfig(steps=4, solver="unipc", discretization="discrete", noise_schedule="cosine"),
 }
 
 
@@ -49,7 +49,7 @@ def model() -> Model:
         for p in net.parameters():
             p.copy_(torch.randn(p.shape, generator=generator) * 0.15)
     denoiser = Preconditioned(net, PRECONDITIONINGS["flow"], 0.5).eval()
-    return Model(denoiser, Identity(), SPEC, ("cat", "dog", "7"), SampleConfig(steps=4))
+    return Model(denoiser, Identity(), SPEC, ("cat", "dog", "7"), RefineConfig(steps=4))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -144,7 +144,7 @@ def test_samples_under_way_together_equal_each_alone(model: Model, name: str) ->
 def test_counted_cost(model: Model, name: str) -> None:
     seen = 0
 
-    class Counting(torch.nn.Module):
+    class Counting(Denoiser):
         def forward(self, x: Tensor, at: Level, cond: Condition) -> Prediction:
             nonlocal seen
             seen += len(x)
@@ -153,7 +153,7 @@ def test_counted_cost(model: Model, name: str) -> None:
 
         parameters = model.net.parameters
 
-    counted = dataclasses.replace(model, net=Counting())  # type: ignore[arg-type]
+    counted = dataclasses.replace(model, net=Counting())
     sample(counted, 2, config=CONFIGS[name])
     # Heun looks twice, of which the second may lie outside of the interval that the first lies in.
     assert seen / 2 == pytest.approx(evaluations(CONFIGS[name]), abs=1 if name == "heun" else 0)
@@ -183,7 +183,7 @@ def test_labels(model: Model) -> None:
 
 def test_unlabelled_models() -> None:
     net = Preconditioned(UNet(UNetConfig(width=16), SPEC, 0), PRECONDITIONINGS["edm"], 0.5)
-    plain = Model(net, Identity(), SPEC, (), SampleConfig(steps=2))
+    plain = Model(net, Identity(), SPEC, (), RefineConfig(steps=2))
     assert sample(plain, 3).shape == (3, 9, 7, 1)
     with pytest.raises(UserError, match="without labels"):
         sample(plain, 3, label=1)
@@ -217,7 +217,7 @@ def test_a_network_and_its_guide_draw_without_dropout(model: Model) -> None:
         ({"solver": "huen"}, "did you mean 'heun'"),
         ({"steps": 0}, "steps is 0"),
         ({"steps": 10_001}, "steps is 10,001"),
-        ({"config": SampleConfig(discretization="flwo")}, "did you mean 'flow'"),
+        ({"config": RefineConfig(discretization="flwo")}, "did you mean 'flow'"),
         ({"n": 0}, "n is 0; give a number from 1"),
         ({"n": 10_000_001}, "n is 10,000,001"),
         ({"guidance": math.nan}, "guidance is nan"),
@@ -247,17 +247,17 @@ def test_numbers_that_no_picture_survives(changes: dict[str, float]) -> None:
     """All of these used to divide by zero, or to make pictures of NaN."""
     (name,) = changes
     with pytest.raises(UserError, match=f"{name} is .*; give a number from"):
-        SampleConfig(**changes)  # type: ignore[arg-type]
+        RefineConfig(**changes)  # type: ignore[arg-type]
 
 
 def test_edm_levels_must_fall() -> None:
     with pytest.raises(UserError, match=r"sigma_min is 2\.0; give a number below sigma_max, 1\.0"):
-        SampleConfig(sigma_min=2.0, sigma_max=1.0)
+        RefineConfig(sigma_min=2.0, sigma_max=1.0)
 
 
 def test_a_mistyped_solver_is_told_before_training() -> None:
     with pytest.raises(UserError, match="did you mean 'euler'"):
-        evaluations(SampleConfig(solver="eulr"))
+        evaluations(RefineConfig(solver="eulr"))
 
 
 def test_progress_is_told_batch_by_batch(model: Model) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from limner.contracts import Condition, ImageSpec, Level, SampleConfig
+from limner.contracts import Condition, ImageSpec, Level, RefineConfig
 from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
 from limner.sampling import Guided, autoguidance, classifier_free, clipped
 
@@ -137,7 +137,7 @@ def test_a_guided_denoiser_holds_its_weights_once(net: Preconditioned) -> None:
     x, at = noisy([0.2, 0.9])
     cond = Condition(torch.tensor([0, 2]))
     for weight in (1.0, 3.0):
-        guided = Guided(net, SampleConfig(guidance=weight))
+        guided = Guided(net, RefineConfig(guidance=weight))
         assert [*guided.state_dict()] == [f"net.{name}" for name in net.state_dict()]
         assert torch.equal(guided(x, at, cond).x0, classifier_free(net, weight)(x, at, cond).x0)
 

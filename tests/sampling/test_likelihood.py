@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limner import random
 from limner.codecs import Identity
-from limner.contracts import Condition, Denoiser, ImageSpec, Level, Model, Prediction, SampleConfig
+from limner.contracts import Condition, Denoiser, ImageSpec, Level, Model, Prediction, RefineConfig
 from limner.errors import UserError
 from limner.sampling import log_likelihood
 from limner.sampling.likelihood import Path, _guarded, density, exact_divergence, hutchinson
@@ -89,7 +89,7 @@ class Independent(Denoiser):
 
 
 def model(net: Denoiser, labels: tuple[str, ...] = ()) -> Model:
-    return Model(net, Identity(), ImageSpec(1, (4, 4), "L"), labels, SampleConfig())
+    return Model(net, Identity(), ImageSpec(1, (4, 4), "L"), labels, RefineConfig())
 
 
 def test_bits_of_eight_bit_pictures() -> None:

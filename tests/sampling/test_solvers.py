@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from limner import random
-from limner.contracts import Condition, FlowMap, Level, Prediction, SampleConfig
+from limner.contracts import Condition, FlowMap, Level, Prediction, RefineConfig
 from limner.sampling import (
     DDIM,
     DDPM,
@@ -268,8 +268,8 @@ def test_counted_evaluations_are_those_made() -> None:
 
 def test_churn_is_bounded_and_stays_in_its_interval() -> None:
     """Karras et al. 2022, algorithm 2: gamma = min(S_churn / N, sqrt(2) - 1), and only for sigma within its bounds."""
-    assert SOLVERS["heun"](SampleConfig(steps=40, churn=10)) == Heun(gamma=0.25)
-    assert SOLVERS["heun"](SampleConfig(steps=4, churn=40)) == Heun(gamma=math.sqrt(2) - 1)
+    assert SOLVERS["heun"](RefineConfig(steps=40, churn=10)) == Heun(gamma=0.25)
+    assert SOLVERS["heun"](RefineConfig(steps=4, churn=40)) == Heun(gamma=math.sqrt(2) - 1)
     sigma = torch.tensor([0.05, 0.5, 5.0], dtype=torch.float64)
     at, to = Level(torch.ones_like(sigma), sigma), Level(torch.ones_like(sigma), sigma / 2)
     x, fresh = (random.normal(1, torch.arange(3), name, shape=SHAPE).double() for name in ("init", "churn"))

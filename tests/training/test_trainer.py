@@ -75,13 +75,13 @@ def test_accumulation_changes_nothing(parts: int) -> None:
 
 
 def test_operations_are_counted_without_a_picture() -> None:
-    """A stream would decode a block for it. One weight: a product and a sum forward, and twice that backward."""
+    """A stream would decode a block for it. One weight: a product and a sum forward, and as much for its gradient."""
 
     def refuse(first: int, count: int) -> Batch:
         raise AssertionError("a picture was asked for")
 
     run = Trainer(Line(), TrainingConfig(), refuse, images=64, precision="float32", seed=1)
-    assert flops_per_image(run, ImageSpec(1, (2, 2), "L"), labelled=False) == 3 * 2
+    assert flops_per_image(run.objective, ImageSpec(1, (2, 2), "L"), labelled=False) == 2 * 2
 
 
 def test_clipping_bounds_the_step() -> None:
@@ -113,7 +113,7 @@ class Players(Objective):
             Update("r1", ("critic",), ("critic",), self._loss("r1"), every=2),
         ]
 
-    def _after(self, context: Context) -> None:
+    def _after(self, context: Context, told: Losses) -> None:
         self.after.append(context.update)
 
     def _loss(self, name: str) -> Callable[[Batch, Context], Losses]:

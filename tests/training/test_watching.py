@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limner.codecs import Identity
-from limner.contracts import Condition, Denoiser, Level, Model, Prediction, SampleConfig
+from limner.contracts import Condition, Denoiser, Level, Model, Prediction, RefineConfig
 from limner.data import Dataset, open_dataset
 from limner.errors import UserError
 from limner.recipes import RefineRecipe, recipe, train
@@ -57,7 +57,7 @@ def noise(folder: Path, count: int, low: int = 0, high: int = 256) -> Dataset:
 def test_a_photocopier_is_named_in_the_runs_measures_and_on_its_page(tmp_path: Path) -> None:
     dataset = noise(tmp_path, 200)
     pictures = torch.from_numpy(dataset.images.copy()).permute(0, 3, 1, 2) / 127.5 - 1
-    sampling = SampleConfig(steps=1, solver="euler")
+    sampling = RefineConfig(steps=1, solver="euler")
     model = Model(Photocopier(pictures), Identity(), dataset.spec, (), sampling)
     rows = Watcher(tmp_path, dataset, 4, "wavelets", 0, None).judge(model, 60)
     assert rows["near_copies_pixels_60"]["value"] == 1
@@ -99,9 +99,9 @@ def test_the_guidance_that_suits_the_pictures_is_found(tmp_path: Path, right: fl
     """Looking no further than to one that is worse than that before it."""
     dataset = noise(tmp_path, 200, 100, 156)
     pictures = torch.from_numpy(dataset.images.copy()).permute(0, 3, 1, 2) / 127.5 - 1
-    sampling = SampleConfig(steps=1, solver="euler", guidance=1.25)
+    sampling = RefineConfig(steps=1, solver="euler", guidance=1.25)
     model = Model(Steered(pictures, right), Identity(), dataset.spec, ("a", "b"), sampling)
-    distances = Watcher(tmp_path, dataset, 4, "wavelets", 0, None).guided(model, (2.0, 3.0))
+    distances = Watcher(tmp_path, dataset, 4, "wavelets", 0, None).guided(model, (1.25, 2.0, 3.0))
     assert [*distances] == tried
     assert best_guidance(distances) == right
 

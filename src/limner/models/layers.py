@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limner.distributed import ALONE, World, summed
+
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
@@ -63,6 +65,44 @@ class GroupNorm(nn.GroupNorm):
         if x.device.type == "cpu" and not x.requires_grad and torch.is_grad_enabled():
             x = x.contiguous()
         return super().forward(x)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes together, as one process would have it.
+
+    Attributes:
+        world: the processes; :func:`limner.models.layers.together` sets it.
+    """
+
+    world: World = ALONE
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.world.size == 1:
+            return super().forward(x)
+        told = torch.stack(
+            [x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), torch.full_like(x[0, :, 0, 0], x[:, 0].numel())]
+        )
+        total, squares, count = summed(told, self.world).unbind()
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp_min(0)
+        if self.track_running_stats:
+            assert self.num_batches_tracked is not None
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            self.num_batches_tracked.add_(1)
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            n = count.detach()
+            self.running_mean.lerp_(mean.detach(), share)
+            self.running_var.lerp_(variance.detach() * n / (n - 1).clamp_min(1), share)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return torch.addcmul((self.bias - mean * scale)[:, None, None], x, scale[:, None, None])
+
+
+def together(module: nn.Module, world: World) -> None:
+    """Have all batch norms inside ``module`` see the batches of all processes."""
+    for part in module.modules():
+        if isinstance(part, BatchNorm):
+            part.world = world
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -87,7 +87,8 @@ class Update:
         optimizers: which of the objective's optimisers step; several where matrices and vectors have their own.
         params: names of the objective's submodules it trains; all others are frozen meanwhile.
         loss: (batch, context) to a dict whose "loss" is minimised, the others logged.
-        after: called after every turn, also where the step was skipped because something was not finite.
+        after: called after every turn with what was logged, summed over all processes; also where the step was skipped
+            because something was not finite.
         every: only each n-th iteration (lazy regularisation).
         repeat: so many times an iteration, with fresh data each.
     """
@@ -96,7 +97,7 @@ class Update:
     optimizers: tuple[str, ...]
     params: tuple[str, ...]
     loss: Callable[[Batch, Context], Losses]
-    after: Callable[[Context], None] | None = None
+    after: Callable[[Context, Losses], None] | None = None
     every: int = 1
     repeat: int = 1
 
@@ -108,6 +109,9 @@ class Objective(nn.Module):
 
     def optimizers(self) -> Optimizers:
         raise NotImplementedError
+
+    def settle(self, averaged: nn.ModuleDict) -> None:
+        """Make the averages of submodules fit to draw with, where averaging weights is not enough."""
 
     def updates(self) -> list[Update]:
         raise NotImplementedError

@@ -11,7 +11,9 @@ from limner.config import from_json
 from limner.data import DataConfig
 from limner.errors import UserError, nearest
 from limner.recipes.consistency import consistency
+from limner.recipes.dcgan import dcgan
 from limner.recipes.ddpm import ddpm
+from limner.recipes.decode import AdversarialRecipe
 from limner.recipes.dit import dit
 from limner.recipes.edm import edm
 from limner.recipes.few_steps import FlowMapRecipe
@@ -23,13 +25,14 @@ from limner.training.folders import RECIPE
 from limner.training.run import RunResult, start
 from limner.training.run import resume as _resume
 
-AnyRecipe = RefineRecipe | FlowMapRecipe
+AnyRecipe = RefineRecipe | FlowMapRecipe | AdversarialRecipe
 RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "flow": flow,
     "edm": edm,
     "ddpm": ddpm,
     "dit": dit,
     "consistency": consistency,
+    "dcgan": dcgan,
 }
 #: The budget of those who name none.
 DEFAULT_MINUTES = 5.0
@@ -39,11 +42,13 @@ RUNS = Path("runs")
 __all__ = [
     "RECIPES",
     "SIZES",
+    "AdversarialRecipe",
     "AnyRecipe",
     "FlowMapRecipe",
     "RefineRecipe",
     "Size",
     "consistency",
+    "dcgan",
     "ddpm",
     "dit",
     "edm",

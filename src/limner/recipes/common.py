@@ -7,9 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from limner.contracts import SampleConfig
 from limner.data import Augment
-from limner.objectives import OptimizerConfig
 from limner.training.config import TrainingConfig, WatchConfig
 
 
@@ -19,9 +17,7 @@ class Settings:
 
     Attributes:
         recipe: its name.
-        optimizer: how the weights move.
         training: batch, schedule, average, checkpoints.
-        sampling: how samples are drawn from the snapshot by default.
         watch: what is drawn and measured on the way.
         augment: how training pictures are varied.
         conditional: steer by the data's classes, where it has any.
@@ -29,9 +25,7 @@ class Settings:
     """
 
     recipe: Annotated[str, tyro.conf.Suppress]
-    optimizer: OptimizerConfig
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    sampling: SampleConfig = field(default_factory=SampleConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     augment: Augment = field(default_factory=Augment)
     conditional: bool = True

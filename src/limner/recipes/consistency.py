@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limner.contracts import SampleConfig
+from limner.contracts import RefineConfig
 from limner.objectives import FlowMapConfig, MuonConfig
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.sizes import UNETS, Size
@@ -16,5 +16,5 @@ def consistency(size: Size = "small") -> FlowMapRecipe:
         objective=FlowMapConfig(),
         optimizer=MuonConfig(),
         # With fresh noise the second jump puts right what the first got wrong (docs/report-card.md).
-        sampling=SampleConfig(steps=2, solver="jump", eta=1.0, shift=2.2),
+        sampling=RefineConfig(steps=2, solver="jump", eta=1.0, shift=2.2),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limner.contracts import SampleConfig
+from limner.contracts import RefineConfig
 from limner.objectives import DenoisingConfig, Discrete, MuonConfig
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sizes import UNETS, Size
@@ -18,5 +18,5 @@ def ddpm(size: Size = "small") -> RefineRecipe:
         net=UNETS[size],
         objective=DenoisingConfig(preconditioning="vp", levels=Discrete(), weighting="simple"),
         optimizer=MuonConfig(),
-        sampling=SampleConfig(steps=24, solver="dpmpp_2m", guidance=1.25, discretization="discrete", clip=True),
+        sampling=RefineConfig(steps=24, solver="dpmpp_2m", guidance=1.25, discretization="discrete", clip=True),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limner.contracts import SampleConfig
+from limner.contracts import RefineConfig
 from limner.objectives import DenoisingConfig, LogitNormal, MuonConfig
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sizes import DITS, Size
@@ -15,5 +15,5 @@ def dit(size: Size = "small") -> RefineRecipe:
         net=DITS[size],
         objective=DenoisingConfig(preconditioning="data", levels=LogitNormal(mean=0.5, std=0.8), weighting="velocity"),
         optimizer=MuonConfig(),
-        sampling=SampleConfig(steps=12, guidance=1.25, guidance_from=0.2, guidance_to=0.75, churn=5.0, shift=1.5),
+        sampling=RefineConfig(steps=12, guidance=1.25, guidance_from=0.2, guidance_to=0.75, churn=5.0, shift=1.5),
     )

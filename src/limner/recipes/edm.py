@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from limner.contracts import SampleConfig
+from limner.contracts import RefineConfig
 from limner.objectives import DenoisingConfig, LogNormal, MuonConfig
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sizes import UNETS, Size
@@ -15,5 +15,5 @@ def edm(size: Size = "small") -> RefineRecipe:
         net=UNETS[size],
         objective=DenoisingConfig(preconditioning="edm", levels=LogNormal(mean=-1.2, std=1.2), weighting="edm"),
         optimizer=MuonConfig(),
-        sampling=SampleConfig(steps=12, solver="heun", guidance=1.5, guidance_to=0.9, discretization="edm"),
+        sampling=RefineConfig(steps=12, solver="heun", guidance=1.5, guidance_to=0.9, discretization="edm"),
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from limner.contracts import DataStats, ImageSpec
+from limner.contracts import DataStats, ImageSpec, RefineConfig
 from limner.errors import UserError
 from limner.files import expanded
-from limner.models import NetConfig, PreconditionedFlowMap, Row
-from limner.objectives import FlowMapConfig, FlowMapping, MatchedFlowMapping
+from limner.models import NetConfig, Preconditioned, PreconditionedFlowMap, Row
+from limner.objectives import FlowMapConfig, FlowMapping, MatchedFlowMapping, OptimizerConfig
 from limner.recipes.common import Settings
 from limner.sampling import Guided, evaluations
 from limner.training.job import Lesson
@@ -22,12 +22,16 @@ class FlowMapRecipe(Settings):
     Attributes:
         net: shape of the network; a teacher's is taken where there is one.
         objective: what the network is taught.
+        optimizer: how the weights move.
+        sampling: how samples are drawn from the snapshot by default.
         teacher: a run or a snapshot folder of a denoiser that was trained on these pictures, whose guided paths are
             learned from its weights on; "" learns from the pictures alone.
     """
 
     net: NetConfig
     objective: FlowMapConfig
+    optimizer: OptimizerConfig
+    sampling: RefineConfig
     teacher: str = ""
 
     def __post_init__(self) -> None:
@@ -38,12 +42,12 @@ class FlowMapRecipe(Settings):
         if self.teacher:
             return self._distilled(spec, labels)
         config = self._config(self.net.fitted(spec.size), "flow", stats, spec, labels)
-        student = config.denoiser()
+        student = config.network()
         assert isinstance(student, PreconditionedFlowMap)
         return self._lesson(config, FlowMapping(student, None, self.objective, self.optimizer))
 
     def _distilled(self, spec: ImageSpec, labels: tuple[str, ...]) -> Lesson:
-        taught, teacher = read_snapshot(self.teacher)
+        taught, teacher = self._teacher()
         if (taught.spec, taught.labels) != (spec, labels):
             raise UserError(
                 f"the teacher {self.teacher} draws {taught.spec} of {len(taught.labels)} classes, and the pictures are "
@@ -57,7 +61,7 @@ class FlowMapRecipe(Settings):
                 "limner train flow"
             )
         config = self._config(taught.net, taught.preconditioning, taught.stats, spec, labels)
-        student = config.denoiser()
+        student = config.network()
         missing, unknown = student.load_state_dict(teacher.state_dict(), strict=False)
         assert not unknown
         assert all("embed_jump" in name for name in missing), missing
@@ -65,8 +69,14 @@ class FlowMapRecipe(Settings):
         paths, settings = Guided(teacher, taught.sampling), (self.objective, self.optimizer)
         if not self.objective.matching.pull:
             return self._lesson(config, FlowMapping(student, paths, *settings))
-        _, other = read_snapshot(self.teacher)
+        _, other = self._teacher()
         return self._lesson(config, MatchedFlowMapping(student, paths, other.requires_grad_(True), *settings))
+
+    def _teacher(self) -> tuple[DenoiserConfig, Preconditioned]:
+        config, net = read_snapshot(self.teacher)
+        if not isinstance(config, DenoiserConfig) or not isinstance(net, Preconditioned):
+            raise UserError(f"the teacher {self.teacher} is no denoiser; train one with: limner train flow")
+        return config, net
 
     def _config(
         self, net: NetConfig, row: Row, stats: DataStats, spec: ImageSpec, labels: tuple[str, ...]

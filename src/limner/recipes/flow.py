@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from limner.contracts import SampleConfig
+from limner.contracts import RefineConfig
 from limner.objectives import DenoisingConfig, LogitNormal, MuonConfig
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sizes import UNETS, Size
@@ -13,9 +13,9 @@ from limner.recipes.sizes import UNETS, Size
 _LEVELS = LogitNormal(mean=0.5, std=0.8)
 #: Classes are best pulled apart late, and the less the better a network is; churn lets later steps put right what
 #: earlier ones got wrong; the shift lets the last one begin at a level that the network knows (docs/report-card.md).
-_TINY = SampleConfig(steps=12, guidance=1.4, guidance_from=0.2, guidance_to=0.75, churn=5.0, shift=1.5)
+_TINY = RefineConfig(steps=12, guidance=1.4, guidance_from=0.2, guidance_to=0.75, churn=5.0, shift=1.5)
 _LARGER = replace(_TINY, guidance=1.25)
-SAMPLING: dict[Size, SampleConfig] = {"tiny": _TINY, "small": _LARGER, "base": _LARGER, "large": _LARGER}
+SAMPLING: dict[Size, RefineConfig] = {"tiny": _TINY, "small": _LARGER, "base": _LARGER, "large": _LARGER}
 
 
 def flow(size: Size = "small") -> RefineRecipe:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from limner.contracts import DataStats, ImageSpec
+from limner.contracts import DataStats, ImageSpec, RefineConfig
 from limner.models import NetConfig, Preconditioned
-from limner.objectives import Denoising, DenoisingConfig, Discrete, HybridDenoising
+from limner.objectives import Denoising, DenoisingConfig, Discrete, HybridDenoising, OptimizerConfig
 from limner.recipes.common import Settings
 from limner.sampling import evaluations
 from limner.training.job import Lesson
@@ -20,10 +20,14 @@ class RefineRecipe(Settings):
     Attributes:
         net: shape of the network.
         objective: what the network is taught.
+        optimizer: how the weights move.
+        sampling: how samples are drawn from the snapshot by default.
     """
 
     net: NetConfig
     objective: DenoisingConfig
+    optimizer: OptimizerConfig
+    sampling: RefineConfig
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         unconditional = not labels or self.objective.label_dropout > 0
@@ -41,7 +45,7 @@ class RefineRecipe(Settings):
             variance=self.objective.variance == "learned",
             unconditional=unconditional,
         )
-        net = config.denoiser()
+        net = config.network()
         return Lesson(
             objective=self._objective(net),
             network="denoiser",

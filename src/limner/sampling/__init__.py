@@ -1,12 +1,13 @@
 """How pictures are drawn from a model: discretizations, solvers, guidance, and the loop over them."""
 
 from limner.sampling.discretization import DISCRETIZATIONS, DiscreteTimes, EDMTimes, FlowTimes
-from limner.sampling.draw import Trajectories, advance, begin, evaluations, labels_for, resolve, sample, to_pixels
+from limner.sampling.draw import evaluations, labels_for, resolve, sample, to_pixels
 from limner.sampling.guidance import Guided, autoguidance, classifier_free, clipped
 from limner.sampling.inversion import invert
 from limner.sampling.likelihood import log_likelihood
 from limner.sampling.multistep import DPMSolverPP2M, UniPC
 from limner.sampling.one_step import DDIM, DDPM, Euler, Heun, Jump
+from limner.sampling.refining import Trajectories, advance, begin
 from limner.sampling.solvers import SOLVERS
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from limner.contracts import Level, SampleConfig
+from limner.contracts import Level, RefineConfig
 from limner.errors import UserError, nearest
 from limner.noise_schedules import STEPS, NoiseSchedule
 
@@ -102,13 +102,13 @@ class DiscreteTimes:
 Discretization = FlowTimes | EDMTimes | DiscreteTimes
 
 
-def _discrete(config: SampleConfig) -> Discretization:
+def _discrete(config: RefineConfig) -> Discretization:
     return DiscreteTimes(
         schedule=NoiseSchedule(config.noise_schedule, config.zero_terminal_snr), spacing=config.spacing
     )
 
 
-DISCRETIZATIONS: dict[str, Callable[[SampleConfig], Discretization]] = {
+DISCRETIZATIONS: dict[str, Callable[[RefineConfig], Discretization]] = {
     "flow": lambda config: FlowTimes(shift=config.shift),
     "edm": lambda config: EDMTimes(sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho),
     "discrete": _discrete,

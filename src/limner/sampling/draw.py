@@ -1,157 +1,81 @@
-"""``sample``: pictures from a model. A loop over a solver's step, so that a server can batch, stream and cancel."""
+"""``sample``: pictures from a model, in whatever way it draws."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limner import random
-from limner.contracts import Condition, ImageSpec, Level, Model, Precision, SampleConfig, arithmetic
+from limner.contracts import (
+    Condition,
+    DecodeConfig,
+    Denoiser,
+    Generator,
+    Model,
+    Precision,
+    RefineConfig,
+    SampleConfig,
+    arithmetic,
+)
 from limner.distributed import ALONE, World
 from limner.errors import UserError, nearest, within
-from limner.sampling.discretization import DISCRETIZATIONS
-from limner.sampling.guidance import autoguidance, classifier_free, clipped
-from limner.sampling.solver import Denoise, Memory, Solver
-from limner.sampling.solvers import SOLVERS
+from limner.sampling import decoding, refining
 from limner.shards import is_sharded
 
 
-@dataclass
-class Trajectories:
-    """Samples on their way, each at its own step of its own schedule.
+@dataclass(frozen=True)
+class Way:
+    """How the models of a contract draw.
 
     Attributes:
-        x: (N, C, H, W).
-        samples: (N,) int64, their global indices, which key their noise.
-        schedule: of (N, S + 1) tensors; a shorter schedule is padded with its end.
-        step: (N,) int64, steps taken so far.
-        memory: the solver's, of (N, ...) tensors.
+        config: the type of their settings.
+        words: what they do, after "it".
+        check: (model, settings, guide), raises a UserError for what cannot be.
+        evaluations: of the network for a picture, by the settings.
+        draw: (model, cond, samples, settings, seed=, guide=) to latents (N, C, H, W).
     """
 
-    x: Tensor
-    samples: Tensor
-    schedule: Level
-    step: Tensor
-    memory: Memory = ()
-
-    def level(self, ahead: int = 0) -> Level:
-        column = (self.step + ahead)[:, None]
-        return Level(self.schedule.alpha.gather(1, column)[:, 0], self.schedule.sigma.gather(1, column)[:, 0])
-
-    @property
-    def done(self) -> Tensor:
-        """(N,) bool."""
-        return self.level().sigma == 0
+    config: type[Any]
+    words: str
+    check: Callable[[Model, Any, Model | None], None]
+    evaluations: Callable[[Any], int]
+    draw: Callable[..., Tensor]
 
 
-def begin(spec: ImageSpec, samples: Tensor, schedules: list[Level], solver: Solver, *, seed: int) -> Trajectories:
-    """Pure noise at the first level of each sample's schedule."""
-    longest = max(len(schedule.alpha) for schedule in schedules)
-
-    def padded(values: Tensor) -> Tensor:
-        return torch.cat([values, values[-1:].expand(longest - len(values))])
-
-    device = samples.device
-    schedule = Level(
-        torch.stack([padded(s.alpha) for s in schedules]).to(device),
-        torch.stack([padded(s.sigma) for s in schedules]).to(device),
-    )
-    x = random.normal(seed, samples, "init", shape=spec.shape) * schedule.sigma[:, 0].reshape(-1, 1, 1, 1)
-    return Trajectories(x, samples, schedule, torch.zeros_like(samples), solver.init(x))
+WAYS: dict[type[Denoiser | Generator], Way] = {
+    Denoiser: Way(RefineConfig, "refines noise", refining.checked, refining.evaluations, refining.refined),
+    Generator: Way(DecodeConfig, "decodes a code in one pass", decoding.checked, lambda _: 1, decoding.decoded),
+}
 
 
-@torch.no_grad()
-def advance(paths: Trajectories, denoise: Denoise, solver: Solver, cond: Condition, *, seed: int) -> None:
-    """One step of every sample that is not done, in place. (All must be under way: drop the done ones first.)"""
-
-    def noise(name: str) -> Tensor:
-        return random.normal(seed, paths.samples, name, paths.step, shape=tuple(paths.x.shape[1:]))
-
-    paths.x, paths.memory = solver.step(
-        denoise, paths.x, paths.level(), paths.level(ahead=1), cond, paths.memory, noise
-    )
-    paths.step = paths.step + 1
-
-
-def checked(config: SampleConfig) -> SampleConfig:
-    """The same config.
-
-    Raises:
-        UserError: nobody knows its solver or its discretization.
-    """
-    if config.solver not in SOLVERS:
-        raise UserError(f"solver '{config.solver}' is unknown{nearest(config.solver, SOLVERS)}")
-    if config.discretization not in DISCRETIZATIONS:
-        raise UserError(
-            f"discretization '{config.discretization}' is unknown{nearest(config.discretization, DISCRETIZATIONS)}"
-        )
-    return config
-
-
-def resolve(model: Model, config: SampleConfig | None, guide: Model | None = None, **changes: object) -> SampleConfig:
-    """The model's defaults, or ``config``, with the changes that are not None; checked."""
-    known = {name: value for name, value in changes.items() if value is not None}
-    resolved = checked(replace(config or model.defaults, **known))  # type: ignore[arg-type]
-    if guide is not None and (guide.spec, guide.labels) != (model.spec, model.labels):
-        raise UserError("the model that guides must draw pictures of the same kind and classes")
-    if guide is not None and resolved.guidance == 1:
-        raise UserError("a guidance of 1 is none, and the model that guides would do nothing; give --guidance 1.5, say")
-    if guide is None and resolved.guidance != 1:
-        if not model.labels:
-            raise UserError("guidance steers towards a class, and this model was trained without labels; leave it out")
-        if not model.unconditional:
-            raise UserError(
-                "guidance needs to know pictures without their class too, and this model was always told it; leave "
-                "guidance out, or train with --objective.label-dropout 0.05"
-            )
-    return resolved
+def way_of(model: Model) -> Way:
+    """How this model draws."""
+    return next(way for contract, way in WAYS.items() if isinstance(model.net, contract))
 
 
 def evaluations(config: SampleConfig) -> int:
     """How many pictures the network sees to draw one, guidance included."""
-    solver = SOLVERS[checked(config).solver](config)
-    once: int = solver.evaluations(config.steps)
-    if config.guidance == 1:
-        return once
-    at = DISCRETIZATIONS[config.discretization](config).levels(config.steps)
-    times = (at.sigma / (at.alpha + at.sigma))[:-1].tolist()
-    guided = sum(config.guidance_from <= time <= config.guidance_to for time in times)
-    share: float = guided / len(times)
-    return round(once * (1 + share))
+    return next(way.evaluations(config) for way in WAYS.values() if isinstance(config, way.config))
 
 
-def draw(
-    model: Model,
-    cond: Condition,
-    samples: Tensor,
-    config: SampleConfig,
-    *,
-    seed: int,
-    batch: int,
-    precision: Precision = "float32",
-    guide: Model | None = None,
-) -> Iterator[Tensor]:
-    """Yields (B, C, H, W) float32 in [-1, 1], batch by batch, for the samples of the given global indices."""
-    spec = model.codec.latent_spec(model.spec)
-    solver = SOLVERS[config.solver](config)
-    between = (config.guidance, config.guidance_from, config.guidance_to)
-    denoise = classifier_free(model.net, *between) if guide is None else autoguidance(model.net, guide.net, *between)
-    if config.clip:
-        denoise = clipped(denoise)
-    schedule = DISCRETIZATIONS[config.discretization](config).levels(config.steps)
-    for first in range(0, len(samples), batch):
-        part = slice(first, first + batch)
-        these = cond.index(part)
-        paths = begin(spec, samples[part], [schedule] * len(samples[part]), solver, seed=seed)
-        with torch.no_grad(), arithmetic(samples.device, precision):
-            for _ in range(config.steps):
-                advance(paths, denoise, solver, these, seed=seed)
-            yield model.codec.decode(paths.x).float().clamp(-1, 1)
+def resolve(model: Model, config: SampleConfig | None, guide: Model | None = None, **changes: object) -> SampleConfig:
+    """The model's defaults, or ``config``, with the changes that are not None; checked."""
+    way, given = way_of(model), config or model.defaults
+    known = {name: value for name, value in changes.items() if value is not None}
+    own = {field.name for field in dataclasses.fields(way.config)}
+    foreign = next((name for name in known if name not in own), None)
+    if foreign or not isinstance(given, way.config):
+        what = foreign or type(given).__name__
+        raise UserError(f"{what} is not for this model: it {way.words} and knows {', '.join(sorted(own))}")
+    resolved: SampleConfig = replace(given, **known)
+    way.check(model, resolved, guide)
+    return resolved
 
 
 @contextmanager
@@ -221,6 +145,8 @@ def sample(
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
+    truncation: float | None = None,
+    cut: float | None = None,
     config: SampleConfig | None = None,
     guide: Model | None = None,
     size: tuple[int, int] | None = None,
@@ -238,7 +164,8 @@ def sample(
         model: from ``limner.load``.
         label: of all samples by name or number, or a number each; None takes the classes in turn.
         seed: 64 bits.
-        steps, solver, guidance: override the model's defaults.
+        steps, solver, guidance: override the defaults of a model that refines noise.
+        truncation, cut: override the defaults of a model that decodes codes.
         config: replaces the model's defaults as a whole.
         guide: a worse model of the same pictures, away from which guidance then steers (autoguidance).
         size: (height, width) of the pictures; the model's own by default. Others are worth drawing where the model was
@@ -255,7 +182,8 @@ def sample(
     within("n", n, 1, 10_000_000)
     if size is not None:
         model = _at_size(model, size)
-    resolved = resolve(model, config, guide, steps=steps, solver=solver, guidance=guidance)
+    changes = {"steps": steps, "solver": solver, "guidance": guidance, "truncation": truncation, "cut": cut}
+    resolved, way = resolve(model, config, guide, **changes), way_of(model)
     device = next(model.net.parameters()).device
     cond = labels_for(model, n, label).to(device)
     numbers = torch.arange(n, device=device)
@@ -270,22 +198,14 @@ def sample(
                 break
             # Who has no batch left helps the others with a sharded network, by drawing some picture for nothing.
             part = slice(first, first + batch) if first < n else slice(0, 1)
-            drawn = draw(
-                model,
-                cond.index(part),
-                numbers[part],
-                resolved,
-                seed=seed,
-                batch=batch,
-                precision=precision,
-                guide=guide,
-            )
-            for images in drawn:
-                if first < n:
-                    out[part] = to_pixels(images, bits)
-                    done += len(images)
-                if on_progress:
-                    on_progress(done)
+            with torch.no_grad(), arithmetic(device, precision):
+                latents = way.draw(model, cond.index(part), numbers[part], resolved, seed=seed, guide=guide)
+                images = model.codec.decode(latents).float().clamp(-1, 1)
+            if first < n:
+                out[part] = to_pixels(images, bits)
+                done += len(images)
+            if on_progress:
+                on_progress(done)
     # Byte by byte, which any number of bits is: each picture is zero but in one process.
     world.add_up(torch.from_numpy(out.view(np.uint8)))
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limner.contracts import Condition, Denoiser, Level, Prediction, SampleConfig
+from limner.contracts import Condition, Denoiser, Level, Prediction, RefineConfig
 from limner.sampling.solver import Denoise
 
 
@@ -76,7 +76,7 @@ def autoguidance(denoise: Denoise, worse: Denoise, weight: float, lowest: float 
 class Guided(Denoiser):
     """A denoiser with the guidance that its samples are drawn with, as one denoiser: a teacher."""
 
-    def __init__(self, net: Denoiser, config: SampleConfig) -> None:
+    def __init__(self, net: Denoiser, config: RefineConfig) -> None:
         super().__init__()
         self.net = net
         self._guidance = (config.guidance, config.guidance_from, config.guidance_to)

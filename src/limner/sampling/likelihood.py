@@ -20,6 +20,7 @@ from limner import random
 from limner.contracts import Bound, Condition, Level, Model
 from limner.errors import UserError, within
 from limner.sampling.draw import as_they_draw
+from limner.sampling.refining import denoiser
 from limner.sampling.solver import Denoise
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
@@ -133,8 +134,9 @@ def log_likelihood(
             number of steps, or promises what no code can reach, less than 0 bits.
     """
     within("steps", steps, 4, 10_000)
+    net = denoiser(model)
     _checked(model, images, label)
-    device = next(model.net.parameters()).device
+    device = next(net.parameters()).device
     means, half = [], (2**model.spec.bits - 1) / 2
     fine, coarse = Path(steps), Path(steps // 2)
     for first in range(0, len(images), batch):
@@ -145,8 +147,8 @@ def log_likelihood(
         signs = torch.where(random.uniform(seed, samples, "hutchinson", shape=tuple(x.shape[1:])) < 0.5, -1.0, 1.0)
         chosen = None if label is None else torch.from_numpy(label[first : first + batch]).to(device)
         cond = Condition(chosen)
-        with as_they_draw(model.net):
-            walked = [density(model.net, x, cond, hutchinson(signs), path) for path in (fine, coarse)]
+        with as_they_draw(net):
+            walked = [density(net, x, cond, hutchinson(signs), path) for path in (fine, coarse)]
         means.append(torch.stack(walked))
         if on_progress:
             on_progress(first + len(samples))

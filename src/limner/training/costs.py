@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
+from limner import random
 from limner.contracts import Condition, ImageSpec
-from limner.objectives import Batch, Context
-from limner.training.trainer import Trainer
+from limner.objectives import Batch, Context, Objective
 
 
 def counted(work: Callable[[], object]) -> float:
@@ -16,25 +16,43 @@ def counted(work: Callable[[], object]) -> float:
     being two."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
 
 
-def flops_per_image(trainer: Trainer, spec: ImageSpec, *, labelled: bool) -> float:
-    """Of one training image: the forward pass of every update, and twice that for its backward pass.
+def flops_per_image(objective: Objective, spec: ImageSpec, *, labelled: bool) -> float:
+    """Of one training image: the forward and backward passes of all updates, without what optimisers do.
 
     Args:
-        trainer: what is trained.
+        objective: what is trained; it is left as it was, without gradients. On the device "meta" nothing is computed.
         spec: of the pictures; none is read.
         labelled: whether it sees their classes.
     """
-    device = trainer.device
+    device = next(objective.parameters()).device
     label = torch.zeros(2, dtype=torch.int64, device=device) if labelled else None
-    batch = Batch(torch.zeros(2, *spec.shape, device=device), Condition(label), torch.arange(2, device=device))
-    total = 0.0
-    for update in trainer.updates:
-        context = Context(trainer.seed, batch.samples, update.name, 0.0)
-        forward = counted(lambda update=update, context=context: update.loss(batch, context))  # type: ignore[misc]
-        total += 3 * forward / len(batch.samples) * update.repeat / update.every
+    dtype = next(objective.parameters()).dtype
+    images = torch.zeros(2, *spec.shape, device=device, dtype=dtype)
+    batch = Batch(images, Condition(label), torch.arange(2, device=device))
+    updates, before = objective.updates(), [(b, b.detach().clone()) for b in objective.buffers()]
+    most, total = max(update.repeat for update in updates), 0.0
+    shared: dict[str, torch.Tensor] = {}
+    taught = [p for p in objective.parameters() if p.requires_grad]
+    for update in updates:
+        objective.requires_grad_(False)
+        for name in update.params:
+            objective.get_submodule(name).requires_grad_(True)
+        context = Context(0, batch.samples, update.name, 0.0, shared, dtype)
+
+        def work(update=update, context=context) -> None:  # type: ignore[no-untyped-def]
+            update.loss(batch, context)["loss"].backward()
+
+        with random.rewound():
+            total += counted(work) / len(batch.samples) * update.repeat / update.every / most
+    objective.requires_grad_(False).zero_grad(set_to_none=True)
+    for parameter in taught:
+        parameter.requires_grad_(True)
+    with torch.no_grad():
+        for buffer, value in before:
+            buffer.copy_(value)
     return total

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from limner.contracts import DataStats, Denoiser, ImageSpec, Model
+from limner.contracts import DataStats, ImageSpec, Model
 from limner.data import Augment
 from limner.objectives import Objective
 from limner.training.config import TrainingConfig, WatchConfig
-from limner.training.snapshot import DenoiserConfig
+from limner.training.snapshot import ModelConfig, model_of
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,12 @@ class Lesson:
     objective: Objective
     network: str
     model: Model
-    config: DenoiserConfig
+    config: ModelConfig
     evaluations: int
 
     def model_of(self, network: nn.Module) -> Model:
         """The model with another set of weights: a copy of its network."""
-        if not isinstance(network, Denoiser):
-            raise TypeError(f"a {type(network).__name__} is not what this model is made of")
-        return replace(self.model, net=network)
+        return model_of(self.config, network)
 
 
 class Recipe(Protocol):

@@ -140,6 +140,8 @@ class Loop:
     def _watch(self) -> None:
         """Draw, measure and put averages aside where the plan says so; what that takes is no training."""
         seen, begun = self.trainer.progress.seen, time.monotonic()
+        if any(due and seen >= due[0] for due in (self._grids, self._measures)):
+            self.trainer.settle()
         if self._copies and seen >= self._copies[0]:
             self._copies = [at for at in self._copies if at > seen]
             put_aside(

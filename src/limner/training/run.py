@@ -12,7 +12,7 @@ from typing import Any
 
 from limner.allocator import keep_freed_memory
 from limner.config import from_json, read_json, to_json
-from limner.contracts import Model
+from limner.contracts import Model, RefineConfig
 from limner.data import DataConfig, pinned
 from limner.data.cache import cache_root
 from limner.distributed import join
@@ -40,7 +40,7 @@ from limner.training.opening import (
 from limner.training.profiles import FOLDER as PROFILES
 from limner.training.recovery import Recovery
 from limner.training.report import write_report
-from limner.training.snapshot import save_config, save_snapshot
+from limner.training.snapshot import DenoiserConfig, save_config, save_snapshot
 from limner.training.stopping import Interrupted, stop_requests
 from limner.training.tracking import Tracker
 from limner.training.trainer import Trainer, check_batch
@@ -214,6 +214,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
     """Snapshot first: whatever happens afterwards, the model is there."""
     plan = plan_of(run)
     world = run.world
+    trainer.settle()
     ema = trainer.state.ema.modules[run.lesson.network]
     about = card(run.written, run.folder.name, conditional=bool(run.lesson.model.labels))
     weights = on_first(ema.state_dict(), world)
@@ -247,7 +248,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "images": trainer.progress.seen,
         "parameters": sum(p.numel() for p in ema.parameters()),
-        "flops_per_image": flops_per_image(trainer, run.dataset.spec, labelled=bool(run.lesson.model.labels)),
+        "flops_per_image": flops_per_image(trainer.objective, run.dataset.spec, labelled=bool(run.lesson.model.labels)),
         "peak_memory_bytes": peak_memory(trainer.device),
         "processes": world.size,
         "guidances": {f"{guidance:g}": distance for guidance, distance in tried.items()},
@@ -266,17 +267,20 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
 def _guided(run: Opened, model: Model, watcher: Watcher, judged: int) -> tuple[Model, dict[float, float]]:
     """The model with the guidance that suits it, which its snapshot then has too, and the distances of all that were
     tried: simple pictures lose by a strong one, and those of many kinds gain."""
-    own, wanted = model.defaults.guidance, run.recipe.watch.guidances
+    wanted, config = run.recipe.watch.guidances, run.lesson.config
+    if not isinstance(config, DenoiserConfig) or not isinstance(model.defaults, RefineConfig):
+        return model, {}
+    own = model.defaults.guidance
     if own == 1 or not model.labels or not wanted or judged < TRIED:
         return model, {}
     if run.show:
         print(f"looking at {TRIED} samples each of guidances that may suit these pictures better", file=sys.stderr)
-    tried = watcher.guided(model, wanted)
+    tried = watcher.guided(model, (own, *wanted))
     best = best_guidance(tried)
     if best == own:
         return model, tried
     sampling = replace(model.defaults, guidance=best)
-    run.world.lead(lambda: save_config(run.folder / SNAPSHOT, replace(run.lesson.config, sampling=sampling)))
+    run.world.lead(lambda: save_config(run.folder / SNAPSHOT, replace(config, sampling=sampling)))
     if run.show:
         print(f"a guidance of {best:g} suits these pictures better than {own:g}: samples have it now", file=sys.stderr)
     return replace(model, defaults=sampling), tried

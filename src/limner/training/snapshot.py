@@ -10,14 +10,21 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limner.codecs import Identity
 from limner.config import from_json, read_json, to_json
-from limner.contracts import DataStats, ImageSpec, Model, SampleConfig
+from limner.contracts import DataStats, DecodeConfig, Denoiser, Generator, ImageSpec, Model, RefineConfig
 from limner.errors import UserError
 from limner.files import expanded, write_json, write_text
-from limner.models import PRECONDITIONINGS, NetConfig, Preconditioned, PreconditionedFlowMap, Row
+from limner.models import (
+    PRECONDITIONINGS,
+    GeneratorNetConfig,
+    NetConfig,
+    Preconditioned,
+    PreconditionedFlowMap,
+    Row,
+)
 from limner.tensors import fill, load_tensors, save_tensors
 
 VERSION = 3
@@ -45,15 +52,15 @@ class DenoiserConfig:
     stats: DataStats
     spec: ImageSpec
     labels: tuple[str, ...]
-    sampling: SampleConfig
+    sampling: RefineConfig
     variance: bool = False
     jumps: bool = False
     unconditional: bool = True
     kind: Literal["denoiser"] = "denoiser"
     version: int = VERSION
 
-    def denoiser(self) -> Preconditioned:
-        """The network with fresh weights, drawn from the default generator, in channels_last memory."""
+    def network(self) -> Preconditioned:
+        """The denoiser with fresh weights, drawn from the default generator, in channels_last memory."""
         channels = self.spec.channels * (2 if self.variance else 1)
         raw = self.net.build(self.spec, len(self.labels), channels, jumps=self.jumps)
         kind = PreconditionedFlowMap if self.jumps else Preconditioned
@@ -61,23 +68,54 @@ class DenoiserConfig:
         channels_last: Preconditioned = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return channels_last
 
-    def model(self, net: Preconditioned) -> Model:
+    def model(self, net: Denoiser) -> Model:
         return Model(net, Identity(), self.spec, self.labels, self.sampling, self.unconditional)
 
 
-def save_snapshot(folder: Path, config: DenoiserConfig, weights: dict[str, Tensor], card: str) -> None:
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """All that rebuilding a generator takes.
+
+    Attributes:
+        net: shape of the network.
+        spec: of the pictures.
+        labels: names of the classes, () for none.
+        sampling: how samples are drawn by default.
+    """
+
+    net: GeneratorNetConfig
+    spec: ImageSpec
+    labels: tuple[str, ...]
+    sampling: DecodeConfig
+    kind: Literal["generator"] = "generator"
+    version: int = VERSION
+
+    def network(self) -> Generator:
+        """The generator with fresh weights, drawn from the default generator, in channels_last memory."""
+        net: Generator = self.net.generator(self.spec, len(self.labels)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return net
+
+    def model(self, net: Generator) -> Model:
+        return Model(net, Identity(), self.spec, self.labels, self.sampling, unconditional=not self.labels)
+
+
+ModelConfig = DenoiserConfig | GeneratorConfig
+_CONFIGS: dict[str, type[ModelConfig]] = {"denoiser": DenoiserConfig, "generator": GeneratorConfig}
+
+
+def save_snapshot(folder: Path, config: ModelConfig, weights: dict[str, Tensor], card: str) -> None:
     """Write a snapshot; each file appears whole. The configuration comes last: with it the snapshot is complete."""
     save_tensors(folder / WEIGHTS, weights)
     write_text(folder / CARD, card)
     save_config(folder, config)
 
 
-def save_config(folder: Path, config: DenoiserConfig) -> None:
+def save_config(folder: Path, config: ModelConfig) -> None:
     """Change what a snapshot says of its weights."""
     write_json(folder / CONFIG, to_json(config))
 
 
-def read_snapshot(source: str | Path) -> tuple[DenoiserConfig, Preconditioned]:
+def read_snapshot(source: str | Path) -> tuple[ModelConfig, nn.Module]:
     """What a run or a snapshot folder holds: all settings, and the network with its weights.
 
     Raises:
@@ -87,8 +125,11 @@ def read_snapshot(source: str | Path) -> tuple[DenoiserConfig, Preconditioned]:
     plain = read_json(folder / CONFIG)
     if isinstance(plain, dict) and plain.get("version") != VERSION:
         raise UserError(f"{folder / CONFIG} has version {plain.get('version')}; this limner reads version {VERSION}")
-    config = from_json(DenoiserConfig, plain, str(folder / CONFIG))
-    net = config.denoiser()
+    kind = plain.get("kind") if isinstance(plain, dict) else None
+    if kind not in _CONFIGS:
+        raise UserError(f"{folder / CONFIG} describes a model of the kind {kind!r}, which this limner does not know")
+    config = from_json(_CONFIGS[kind], plain, str(folder / CONFIG))
+    net = config.network()
     fill(net, load_tensors(folder / WEIGHTS)[0], str(folder / WEIGHTS))
     return config, net
 
@@ -101,7 +142,17 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     """
     config, net = read_snapshot(source)
     net.to(device).requires_grad_(False).eval()
-    return config.model(net)
+    return model_of(config, net)
+
+
+def model_of(config: ModelConfig, net: nn.Module) -> Model:
+    """The model that ``config`` describes, with this network."""
+    match config, net:
+        case DenoiserConfig(), Denoiser():
+            return config.model(net)
+        case GeneratorConfig(), Generator():
+            return config.model(net)
+    raise TypeError(f"a {type(net).__name__} is not what a {config.kind} is made of")
 
 
 def is_model(source: str | Path) -> bool:

@@ -14,6 +14,7 @@ from limner import random
 from limner.contracts import Precision, arithmetic
 from limner.distributed import ALONE, Reducer, World
 from limner.errors import UserError
+from limner.models.layers import together
 from limner.objectives import Batch, Context, Objective, Update
 from limner.shards import is_sharded, local
 from limner.training.checkpoint import Progress, TrainingState
@@ -63,6 +64,7 @@ class Trainer:
     ) -> None:
         check_batch(config, world)
         self.objective = objective.train()
+        together(objective, world)
         self.config = config
         self.batches = batches
         self.images = images
@@ -131,6 +133,11 @@ class Trainer:
         )
         return logged
 
+    def settle(self) -> None:
+        """Make the averages fit to draw with, as they stand. The next iteration finds them as if it had not been."""
+        with torch.no_grad():
+            self.objective.settle(self.state.ema.modules)
+
     def rate(self) -> float:
         """The learning rate now, of the first optimiser's first group."""
         first = next(iter(self.state.optimizers.values()))
@@ -167,7 +174,8 @@ class Trainer:
             step_if(sound, self.state.optimizers[name], wait=self._sharded)
             self.state.optimizers[name].zero_grad(set_to_none=True)
         if update.after is not None:
-            update.after(Context(self.seed, data.samples, update.name, share, shared, data.images.dtype))
+            told = {name: value.detach() for name, value in logged.items()}
+            update.after(Context(self.seed, data.samples, update.name, share, shared, data.images.dtype), told)
         if self._several:
             logged = {f"{update.name}/{name}": value for name, value in logged.items()}
         return logged, sound

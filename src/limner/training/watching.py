@@ -78,10 +78,9 @@ class Watcher:
         return self.world.lead(lambda: _by_name(self._evaluate(images, few, 2_000, baseline=False)))
 
     def guided(self, model: Model, guidances: Sequence[float]) -> dict[float, float]:
-        """The Fréchet distance of a few samples of each guidance, the model's own first, up to one that is worse than
-        that before it."""
+        """The Fréchet distance of a few samples of each guidance in turn, up to one worse than the one before."""
         distances: dict[float, float] = {}
-        for guidance in dict.fromkeys((model.defaults.guidance, *guidances)):
+        for guidance in dict.fromkeys(guidances):
             images = sample(model, TRIED, guidance=guidance, seed=self.seed + _TRIED_SEED, world=self.world)
             before = next(reversed(distances.values()), math.inf)
             distances[guidance] = self.world.lead(lambda images=images: self._distance(images))  # type: ignore[misc]

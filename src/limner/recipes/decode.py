@@ -1,0 +1,39 @@
+"""The settings of generators that learn from a critic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from limner.contracts import DataStats, DecodeConfig, ImageSpec
+from limner.models import AdversarialNetConfig
+from limner.objectives import Adversarial, AdversarialConfig, OptimizerConfig
+from limner.recipes.common import Settings
+from limner.training.job import Lesson
+from limner.training.snapshot import GeneratorConfig
+
+
+@dataclass(frozen=True)
+class AdversarialRecipe(Settings):
+    """A generator and its critic, on pixels.
+
+    Attributes:
+        net: shape of both networks.
+        objective: how they play.
+        optimizer: how the generator's weights move.
+        critic_optimizer: how the critic's weights move.
+        sampling: how samples are drawn from the snapshot by default.
+    """
+
+    net: AdversarialNetConfig
+    objective: AdversarialConfig
+    optimizer: OptimizerConfig
+    critic_optimizer: OptimizerConfig
+    sampling: DecodeConfig = field(default_factory=DecodeConfig)
+
+    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+        config = GeneratorConfig(self.net, spec, labels, self.sampling)
+        generator = config.network()
+        critic = self.net.critic(spec, len(labels))
+        optimizers = (self.optimizer, self.critic_optimizer)
+        objective = Adversarial(generator, critic, self.objective, *optimizers, classes=len(labels))
+        return Lesson(objective, "generator", config.model(generator), config, evaluations=1)
