@@ -3,7 +3,7 @@
     python benchmarks/steps.py --data mnist --extractor lenet --runs flow=runs/a few=runs/b --solvers euler heun jump
 
 The same seeds and labels for all, the runs' own guidance and discretization. Fréchet distances against the whole data
-set; what is in the JSON already is not drawn again. The plot has one line a run and solver.
+set; what is in the JSON already is not drawn again. The plot has a panel a data set and a line a run and solver.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -23,6 +24,9 @@ from limner.errors import UserError
 from limner.files import write_json
 from limner.metrics import evaluate
 from limner.sampling import SOLVERS, evaluations, sample
+
+Cells = dict[str, dict[str, Any]]
+"""By data set, run, solver and evaluations."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def fitting(model: Model, solver: str, allowed: int) -> RefineConfig | None:
 
 
 def main(args: Args) -> None:
-    cells: dict[str, dict[str, float]] = json.loads(args.out.read_text()) if args.out.exists() else {}
+    cells: Cells = json.loads(args.out.read_text()) if args.out.exists() else {}
     real = open_dataset(args.data)
     extractor = load_extractor(args.extractor, shape=real.images.shape[1:])
     for name, folder in (one.split("=", 1) for one in args.runs):
@@ -88,29 +92,37 @@ def main(args: Args) -> None:
                     "recall": report.value("recall"),
                     "steps": config.steps,
                     "pictures_per_second": args.count / spent,
+                    "extractor": args.extractor,
+                    "count": args.count,
                 }
                 write_json(args.out, cells)
                 print(f"{key}: {json.dumps(cells[key])}", flush=True)
     plot(args, cells)
 
 
-def plot(args: Args, cells: dict[str, dict[str, float]]) -> None:
+def plot(args: Args, cells: Cells) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    lines: dict[str, list[tuple[int, float]]] = {}
-    for key, cell in cells.items():
-        data, name, solver, allowed = key.split("/")
-        if data == args.data:
-            lines.setdefault(f"{name}, {solver}", []).append((int(allowed), cell["fd"]))
-    for label, points in sorted(lines.items()):
-        axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=3, label=label)
-    axes.set(xscale="log", yscale="log", xlabel="evaluations of the network a picture, guidance included")
-    axes.set_ylabel(f"Fréchet distance, {args.extractor}, {args.count:,} pictures of {args.data}")
-    axes.set_xticks(args.evaluations, labels=[str(n) for n in args.evaluations])
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    sets = sorted({key.split("/")[0] for key in cells})
+    figure = Figure(figsize=(5.5 * len(sets), 4.5), layout="constrained")
+    for axes, data in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
+        lines: dict[str, list[tuple[int, float]]] = {}
+        seen = {}
+        for key, cell in cells.items():
+            here, name, solver, allowed = key.split("/")
+            if here == data:
+                seen[f"{cell['extractor']}, {cell['count']:,} pictures"] = True
+                lines.setdefault(f"{name}, {solver}", []).append((int(allowed), float(cell["fd"])))
+        for label, points in sorted(lines.items()):
+            axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=3, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="evaluations of the network a picture, guidance included")
+        axes.set(title=f"{data}: {'; '.join(seen)}", ylabel="Fréchet distance")
+        axes.set_xticks(args.evaluations, labels=[str(n) for n in args.evaluations])
+        for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatted(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else ""))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
     args.plot.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.plot, dpi=150)
 

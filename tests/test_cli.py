@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from limner.cli import main
+from limner.commands import measure_lines
+from limner.gallery import LIST, class_folder, in_turn
 from processes import Process, limner
 
 
@@ -50,6 +55,11 @@ MISTAKES = [
     (["train", "flow", "--data", "BARS", "--images", "16", "--out", "FILE/run"], "FILE"),
     (["train", "flow", "--data", "BARS", "--images", "16", "--out", "/proc/run"], "/proc/run"),
     (["train", "--resume", "EMPTY"], "is not a run"),
+    (["train", "--resume", "RUN", "--size", "tiny"], "--size and --resume do not go together"),
+    (["train", "--resume=RUN", "--images=3"], "--images and --resume do not go together"),
+    (["train", "--data", "BARS", "--resume", "RUN", "--no-conditional"], "--no-conditional and --resume do not"),
+    (["train", "--resume", "RUN", "--data.limit", "3"], "--data.limit and --resume do not go together"),
+    (["train", "edm", "--resume", "RUN"], "edm and --resume do not go together"),
     (["sample", "RUN", "--label", "2", "--out", "NEW.png"], "out of range"),
     (["sample", "RUN", "--label", "seven", "--out", "NEW.png"], "label 'seven' is unknown"),
     (["sample", "RUN", "--solver", "huen", "--out", "NEW.png"], "did you mean 'heun'"),
@@ -68,7 +78,7 @@ MISTAKES = [
     (["compare", "RUN", "BARS", "--reference", "BARS", "--out", "FILE"], "FILE is a file"),
     (["ema", "RUN"], "holds no averages"),
     (["ema", "EMPTY"], "is no finished run"),
-    (["ema", "RUN", "--half-width", "2"], "the width of an average is 2"),
+    (["ema", "RUN", "--width", "2"], "the width of an average is 2"),
     (["train", "flow", "--data", "BARS", "--training.ema-profiles", "0.9"], "training.ema-profiles is 0.9"),
     (["train", "flow", "--data", "BARS", "--training.recovery.apart", "7"], "training.recovery.apart is 7"),
     (["train", "--data", "BARS", "edm"], "the recipe comes first: limner train edm"),
@@ -87,7 +97,11 @@ MISTAKES = [
     (["train", "flow", "--data", "BARS", "--sampling.kind=heun"], "unknown option '--sampling.kind'"),
     (["train", "flow", "--data", "BARS", "--seed.kind", "3"], "unknown option '--seed.kind'"),
     (["train", "flow", "--data", "BARS", "--seed.x.kind", "y"], "unknown option '--seed.x.kind'"),
-    (["sample", "RUN", "-n", "10000000", "--size", "8192", "8192", "--out", "NEW"], "memory has run out: train with"),
+    (["train", "flow", "--data", "BARS", "--sampling.solver", "jump"], "train one with: limner train consistency"),
+    (["train", "consistency", "--data", "BARS", "--sampling.guidance", "2"], "takes no guidance and no clipping"),
+    (["train", "consistency", "--data", "BARS", "--sampling.clip"], "takes no guidance and no clipping"),
+    (["train", "ddpm", "--data", "BARS", "--no-conditional", "--sampling.steps", "2000"], "2000 steps are more than"),
+    (["train", "ddpm", "--data", "BARS", "--no-conditional", "--sampling.spacing", "trailng"], "mean 'trailing'"),
 ]
 
 
@@ -134,17 +148,103 @@ def test_samples_as_a_grid_and_as_files_by_class(run: Path, tmp_path: Path, caps
     main(["sample", str(run), "-n", "6", "--out", str(tmp_path / "grid.png"), "--overwrite"])
 
 
+def with_little_memory(*args: object) -> None:
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + 2**31, held + 2**31))
+    limner(*args)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where a process's size is read differs")
+def test_a_lack_of_memory_is_one_line(run: Path, tmp_path: Path) -> None:
+    args = ["sample", run, "-n", 128, "--size", 8192, 8192, "--out", tmp_path / "new"]
+    ended = Process(with_little_memory, *args, env={"OMP_NUM_THREADS": "1"}).end()
+    assert ended.code == 2, ended.err
+    assert ended.err.startswith("limner: memory has run out: train with")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_draw_replaces_an_earlier_one_and_nothing_else(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "files"
     main(["sample", str(run), "-n", "6", "--out", str(out)])
-    mine = ["1/mine.png", "mine/text.txt", "samples/000000000064.png", "1.png"]
+    mine = ["1/mine.png", "mine/text.txt", "samples/000000000064.png", "1.png", "000001.png", "0/000009.png"]
     for name in mine:
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text("mine")
     main(["sample", str(run), "-n", "2", "--label", "1", "--out", str(out), "--overwrite"])
     left = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    assert left == sorted(["1/000000.png", "1/000001.png", *mine])
-    assert not (out / "0").exists(), "a class that was not drawn"
+    assert left == sorted([LIST, "1/000000.png", "1/000001.png", *mine])
+    assert [*map(str, (out / "0").iterdir())] == [str(out / "0/000009.png")], "a class that was not drawn"
+
+
+def test_a_draw_never_takes_the_place_of_somebody_elses_pictures(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logos, elsewhere = tmp_path / "logos", tmp_path / "elsewhere"
+    for folder in (logos, elsewhere):
+        folder.mkdir()
+        (folder / "000001.png").write_text("mine")
+    draw = ["sample", str(run), "-n", "4", "--out", str(logos), "--overwrite"]
+
+    def refused(name: str) -> None:
+        with pytest.raises(SystemExit):
+            main(draw)
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line == f"limner: {logos / name} is not of an earlier draw and would be lost; choose another --out"
+        assert (elsewhere / "000001.png").read_text() == (logos / "000001.png").read_text() == "mine"
+
+    main(draw)  # into folders of classes
+    (logos / "1" / "000001.png").unlink()
+    (logos / "1" / "000001.png").symlink_to(elsewhere / "000001.png")
+    refused("1/000001.png")
+    (logos / "1" / "000001.png").unlink()
+    (logos / "1" / "000003.png").unlink()
+    (logos / "1").rmdir()
+    (logos / "1").symlink_to(elsewhere)
+    refused("1/000001.png")
+    (logos / "1").unlink()
+    main(draw)
+    for folders in ([".."], ["/tmp"], ["a/b"], [".hidden"], []):
+        (logos / LIST).write_text(json.dumps({"pictures": 4, "folders": folders}))
+        with pytest.raises(SystemExit):
+            main(draw)
+        assert "folders are not those of a draw" in capsys.readouterr().err
+    (logos / LIST).unlink()
+    refused("0/000000.png")
+
+
+def test_single_files_are_written_as_they_are_drawn(run: Path, tmp_path: Path) -> None:
+    """Whoever stops the drawing has what was drawn so far, to the bit, and may draw again."""
+    out, whole = tmp_path / "stopped", tmp_path / "whole"
+    args = ["sample", run, "-n", 100_000, "--steps", 1, "--out", out]
+    drawing = Process(limner, *args)
+    until = time.monotonic() + 60
+    while len(list(out.glob("?/*.png"))) < 200 and time.monotonic() < until:
+        time.sleep(0.01)
+    drawing.send(signal.SIGINT)
+    ended = drawing.end()
+    assert ended.code == 130, ended.err
+    found = sorted(path.relative_to(out) for path in out.glob("?/*.png"))
+    assert 200 <= len(found) < 100_000
+    assert not list(out.rglob("*.tmp"))
+    limner("sample", run, "-n", 300, "--steps", 1, "--out", whole)
+    for path in found[:300]:
+        if (whole / path).exists():
+            assert (out / path).read_bytes() == (whole / path).read_bytes(), path
+    limner("sample", run, "-n", 2, "--steps", 1, "--out", out, "--overwrite")
+    assert len(list(out.glob("?/*.png"))) == 2
+
+
+def test_every_class_has_a_folder_of_its_own() -> None:
+    names = ["Ab", "Л", "ab", "%0041b", "\U0001f600", "😀 b", "..", "a/b", "ä", "a\u0308", "\udc80"]
+    folders = [class_folder(name) for name in names]
+    assert folders[:3] == ["%0041b", "%041b", "ab"]
+    assert len(set(folders)) == len(names)
+    in_turn(names, 3)  # raises where one of them is no folder that a list may name
+
+
+def test_small_measures_are_not_rounded_away() -> None:
+    row = {"value": 0.00128, "low": 0.0009871, "high": 1234.5, "real": None, "better": "lower"}
+    assert measure_lines({"kid": row}) == ["  kid   0.00128  [0.0009871, 1234] (lower is better)"]
 
 
 def test_a_run_is_judged(run: Path, bars: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,6 +129,20 @@ def test_a_job_of_one_is_alone(environment: Environment, told: dict[str, str]) -
     assert join().size == 1
 
 
+@pytest.mark.parametrize(("told", "device"), [({}, "cuda:0"), ({"WORLD_SIZE": "1", "LOCAL_RANK": "1"}, "cuda:1")])
+def test_a_process_alone_takes_a_gpu_where_there_is_one(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, told: dict[str, str], device: str
+) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    chosen: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    environment(told)
+    assert str(join().device) == device
+    assert chosen == [int(device[-1])]
+
+
 def test_a_lack_of_memory_is_not_another_processs_end() -> None:
     with pytest.raises(RuntimeError, match="DefaultCPUAllocator") as told, in_company():
         torch.empty(2**60, dtype=torch.uint8)

@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("objectives", "sampling", "metrics"),
     ("training",),
     ("recipes", "comparison"),
-    ("commands", "judging", "demo", "cli"),
+    ("gallery", "commands", "judging", "demo", "cli"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: The glyph reader judges what ``data`` draws; single files on the ground floor build on each other.

@@ -68,7 +68,8 @@ class Train:
         minutes: wall-clock budget, set-up included; 5 if neither this nor --images is given.
         images: budget in images seen.
         size: tiny, small, base or large; auto takes the one that suits the minutes.
-        resume: go on with this run; all other settings come from it.
+        resume: go on with this run; all other settings come from it, but for --data SOURCE, which is where its pictures
+            are now.
         json: print one JSON object, for programs.
         settings: everything else, by name.
     """
@@ -85,7 +86,7 @@ class Train:
 
     def run(self) -> Outcome:
         if self.resume is not None:
-            return commands.resume(self.resume)
+            return commands.resume(self.resume, self.data.source)
         if self.recipe != self.settings.recipe:  # all settings' defaults are the recipe's, so it is wanted before them
             named_recipe(self.recipe)  # which may be unknown
             raise UserError(f"the recipe comes first: limner train {self.recipe} --data …")
@@ -98,18 +99,18 @@ class Ema:
 
     Attributes:
         run_folder: of a finished run that was trained with --training.ema-profiles 0.05 0.1.
-        half_width: standard deviation of the average's profile as a share of the training (EDM2's sigma_rel).
+        width: standard deviation of the average's profile as a share of the training (EDM2's sigma_rel).
         out: the new snapshot's folder; RUN/snapshot-ema-WIDTH by default.
         json: print one JSON object, for programs.
     """
 
     run_folder: Annotated[Positional[Path], arg(name="run")]
-    half_width: float = 0.1
+    width: float = 0.1
     out: Path | None = None
     json: bool = False
 
     def run(self) -> Outcome:
-        return commands.ema(self.run_folder, self.half_width, self.out)
+        return commands.ema(self.run_folder, self.width, self.out)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Sample:
         size: height and width, if not those that the model was made for.
         precision: of the network's products; bfloat16 is faster where a machine has it, and changes pictures a little.
         out: a .png for one grid, or a folder for single files, which keep 16 bits where the model has them.
-        overwrite: replace the file at --out, or in a folder the numbered pictures of an earlier draw and nothing else.
+        overwrite: replace the file at --out, or in a folder the pictures of an earlier draw and nothing else.
         json: print one JSON object, for programs.
     """
 
@@ -254,7 +255,8 @@ class Likelihood:
         reference: the real pictures: --reference SOURCE.
         n: how many of them, evenly spaced.
         seed: of the noise.
-        steps: of the ODE; the estimate is refused where they are too few.
+        steps: of the ODE of a model that refines noise; the estimate is refused where they are too few.
+        codes: for each picture, of a variational autoencoder; the bound is the nearer the more there are.
         json: print one JSON object, for programs.
     """
 
@@ -263,10 +265,11 @@ class Likelihood:
     n: Annotated[int, arg(aliases=["-n"])] = 200
     seed: int = 0
     steps: int = 32
+    codes: int = 64
     json: bool = False
 
     def run(self) -> Outcome:
-        return judging.likelihood(self.model, self.reference, self.n, self.seed, self.steps)
+        return judging.likelihood(self.model, self.reference, self.n, self.seed, self.steps, self.codes)
 
 
 @dataclass(frozen=True)
@@ -365,6 +368,8 @@ def _run(args: list[str], world: World) -> None:
     rest = [_SHORT.get(one.split("=")[0], one.split("=")[0]) + one[len(one.split("=")[0]) :] for one in args[1:]]
     kind = COMMANDS[args[0]]
     command = _parse(kind, args[0], rest, _train_defaults(rest) if kind is Train else None)
+    if kind is Train and command.resume is not None:
+        _refuse_beside_resume(rest)
     outcome: Outcome = command.run()
     _say(jsonlib.dumps(outcome.values) if command.json else "\n".join(outcome.lines), world)
 
@@ -416,6 +421,18 @@ def _minutes(args: list[str]) -> float | None:
         return float(_option(args, "--minutes") or DEFAULT_MINUTES)
     except ValueError:
         return None
+
+
+def _refuse_beside_resume(args: list[str]) -> None:
+    """Raises a UserError for what a run that is resumed would not listen to."""
+    heard, taken = {"--json", "--no-json"}, {"--resume", "--data.source"}
+    rest = iter(args)
+    for one in rest:
+        if one in taken:
+            next(rest, None)
+        elif one not in heard and one.partition("=")[0] not in taken:
+            told = one.partition("=")[0]
+            raise UserError(f"{told} and --resume do not go together: all settings come from the run; leave it out")
 
 
 def _option(args: list[str], wanted: str) -> str | None:

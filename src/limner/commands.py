@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from limner.contracts import DataStats, ImageSpec, Model, Precision
 from limner.data import DataConfig
 from limner.data.levels import Pixels
 from limner.distributed import join
-from limner.errors import UserError
+from limner.errors import UserError, within
+from limner.features.extractor import slices
+from limner.gallery import in_turn, put, refuse_strangers
 from limner.recipes import RECIPES, SIZES, AnyRecipe, Size, recipe
 from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
+from limner.sampling import labels_for
 from limner.sampling import sample as draw
+from limner.sampling.draw import BATCH, MOST
 from limner.training.averaging import write_average
 from limner.training.costs import flops_per_image
 from limner.training.folders import refuse_taken
-from limner.training.grids import grid, save_picture, save_png
-from limner.training.run import RunResult
+from limner.training.grids import grid, save_png
+from limner.training.run import RunResult, point_to
 from limner.training.snapshot import load
 
 #: Most pictures in one grid file.
 _GRID = 4_096
-#: What :func:`_write_files` names pictures and the folders of their classes.
-_PICTURE, _CLASS = re.compile(r"[0-9]{6,7}\.png"), re.compile(r"[a-z0-9_%-]+")
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,10 @@ def train(
     return _trained(train_run(settings, data, out=out, minutes=minutes, images=images, began=began))
 
 
-def resume(folder: Path) -> Outcome:
-    """Take an interrupted run up again."""
+def resume(folder: Path, source: str = "") -> Outcome:
+    """Take an interrupted run up again; ``source`` is where its pictures are now, if not where they were."""
+    if source:
+        point_to(folder, source)
     return _trained(resume_run(folder))
 
 
@@ -119,23 +124,23 @@ def measure_lines(rows: dict[str, dict[str, Any]]) -> list[str]:
     for name, row in rows.items():
         real = "" if row["real"] is None else f", real pictures {row['real']:.3g}"
         out.append(
-            f"  {name:<{width}}  {row['value']:8.3f}  [{row['low']:.3f}, {row['high']:.3f}]{real} "
+            f"  {name:<{width}}  {row['value']:8.4g}  [{row['low']:.4g}, {row['high']:.4g}]{real} "
             f"({arrows[row['better']]})"
         )
     return out
 
 
-def ema(run: Path, half_width: float, out: Path | None) -> Outcome:
+def ema(run: Path, width: float, out: Path | None) -> Outcome:
     """Make a snapshot with another average of the weights than the run's own."""
-    folder = out or run / f"snapshot-ema-{half_width:g}"
+    folder = out or run / f"snapshot-ema-{width:g}"
     world = join()
-    told: dict[str, Any] = world.lead(lambda: write_average(run, half_width, folder))
+    told: dict[str, Any] = world.lead(lambda: write_average(run, width, folder))
     lines = (
-        f"{folder}: an average of width {half_width:g} from {told['copies']} copies, its profile met to "
+        f"{folder}: an average of width {width:g} from {told['copies']} copies, its profile met to "
         f"{100 * told['error']:.2g} %",
         f"draw:  limner sample {folder} -n 64 --out grid.png",
     )
-    return Outcome(lines, {"snapshot": str(folder), "half_width": half_width, **told})
+    return Outcome(lines, {"snapshot": str(folder), "width": width, **told})
 
 
 def sample(
@@ -154,40 +159,55 @@ def sample(
     out: Path,
     overwrite: bool,
 ) -> Outcome:
-    """Draw pictures from a model. Several processes share the drawing, and the first one writes."""
+    """Draw pictures from a model. Several processes share the drawing, and the first one writes: single files as they
+    are drawn, so that whatever ends the drawing leaves those that there are."""
+    within("n", n, 1, MOST)
     world = join()
     world.lead(lambda: _may_write(out, overwrite))
     loaded = load(model, device=world.device)
     if out.suffix and n > _GRID:
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
     worse = None if guide is None else load(guide, device=world.device)
-    images = draw(
-        loaded,
-        n,
-        label=label,
-        seed=seed,
-        steps=steps,
-        solver=solver,
-        guidance=guidance,
-        truncation=truncation,
-        cut=cut,
-        guide=worse,
-        size=size,
-        precision=precision,
-        world=world,
-    )
     names = class_names(loaded, n, label)
-    files = world.lead(lambda: _write_grid(images, out) if out.suffix else _write_files(images, names, out))
+    whole = in_turn(names[: len(loaded.labels) if label is None else 1], n)
+    if not out.suffix:
+        world.lead(lambda: refuse_strangers(out, whole))
+    files: list[str] = []
+    drawn: list[Pixels] = []
+    # As many at a time as all processes draw together, so that they share batches with the same ones as in one draw.
+    for part in slices(n, world.size * BATCH, "drawing" if world.first else None):
+        images = draw(
+            loaded,
+            part.stop - part.start,
+            first=part.start,
+            label=label,
+            seed=seed,
+            steps=steps,
+            solver=solver,
+            guidance=guidance,
+            truncation=truncation,
+            cut=cut,
+            guide=worse,
+            size=size,
+            precision=precision,
+            world=world,
+        )
+        if out.suffix:
+            drawn.append(images)
+        else:
+            so_far = replace(whole, pictures=part.stop)
+            files += world.lead(lambda images=images, so_far=so_far: put(images, so_far, out))  # type: ignore[misc]
+    if out.suffix:
+        world.lead(lambda: save_png(grid(np.concatenate(drawn)), out))
+        files = [str(out)]
     what = f"{len(files):,} files in {out}" if len(files) != 1 else str(out)
     return Outcome((f"{n:,} pictures: {what}",), {"files": files, "n": n, "seed": seed, "labels": names})
 
 
 def class_names(model: Model, n: int, label: str | None) -> list[str]:
-    if not model.labels:
-        return []
-    if label is None:
-        return [model.labels[i % len(model.labels)] for i in range(n)]
-    return [label if label in model.labels else model.labels[int(label)]] * n
+    """The class of each of n samples by name, [] if there are none."""
+    numbers = labels_for(model, n, label).label
+    return [] if numbers is None else [model.labels[number] for number in numbers.tolist()]
 
 
 def _may_write(out: Path, overwrite: bool) -> None:
@@ -195,40 +215,3 @@ def _may_write(out: Path, overwrite: bool) -> None:
         raise UserError(f"--out {out.name}: give a .png for a grid, or a folder for single files")
     if not overwrite:
         refuse_taken(out, ", or add --overwrite")
-
-
-def _write_grid(images: Pixels, out: Path) -> list[str]:
-    save_png(grid(images), out)
-    return [str(out)]
-
-
-def _write_files(images: Pixels, names: Sequence[str], out: Path) -> list[str]:
-    """One file a picture, in a folder a class where there are classes: a source for ``--data`` again. An earlier draw
-    makes room, for its pictures would be taken for this one's."""
-    _remove_pictures(out)
-    files = []
-    for i, image in enumerate(images):
-        folder = out / _safe(names[i]) if names else out
-        path = folder / f"{i:06d}.png"
-        save_picture(image, path)
-        files.append(str(path))
-    return files
-
-
-def _remove_pictures(out: Path) -> None:
-    """Delete what :func:`_write_files` has written and nothing else: its pictures, and folders of classes that are then
-    empty."""
-    inside = [one for one in out.iterdir() if one.is_dir() and not one.is_symlink()] if out.is_dir() else []
-    for folder in (out, *(one for one in inside if _CLASS.fullmatch(one.name))):
-        pictures = [one for one in folder.glob("*.png") if _PICTURE.fullmatch(one.name) and not one.is_dir()]
-        for picture in pictures:
-            picture.unlink()
-        if pictures and folder != out and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def _safe(name: str) -> str:
-    """A class's name as a folder's: never a path, never hidden, different for upper and lower case."""
-    if name and all(c.islower() or c.isdigit() or c in "-_" for c in name) and name.isascii():
-        return name
-    return "".join(c if c.isascii() and (c.islower() or c.isdigit() or c in "-_") else f"%{ord(c):x}" for c in name)

@@ -229,6 +229,24 @@ class Generator(nn.Module):
         return self.synthesize(self.latent(z, cond), cond, noise)
 
 
+class Autoencoding(Generator):
+    """A generator that also knows which codes a picture may have come from: a variational autoencoder.
+
+    Attributes:
+        continuous: whether :meth:`log_prob` is of values that lie anywhere within their levels, spread over these.
+    """
+
+    continuous: bool = False
+
+    def posterior(self, x: Tensor, cond: Condition) -> tuple[Tensor, Tensor]:
+        """Mean and ln variance, (N, code) each, of the codes of pictures x (N, C, H, W)."""
+        raise NotImplementedError
+
+    def log_prob(self, x: Tensor, z: Tensor, cond: Condition) -> Tensor:
+        """ln p(x | z) in nats, (N,), of pictures whose values have so many levels as the training's."""
+        raise NotImplementedError
+
+
 class Codec(nn.Module):
     """Stands between pictures and what a model sees."""
 
@@ -248,11 +266,14 @@ class Bound:
 
     Attributes:
         nats: of whole pictures of discrete values, or densities where the caller says so.
-        kind: "exact", "lower" (a lower bound, as an ELBO is), or "estimate" (unbiased or nearly so).
+        kind: "exact", "lower" (a lower bound, as an ELBO is, or an unbiased estimate of one), or "estimate"
+            (unbiased or nearly so).
+        how: it was found, for a receipt: the method, and what was made of discrete values.
     """
 
     nats: Tensor
     kind: Literal["exact", "lower", "estimate"]
+    how: str = ""
 
     def bits_per_dimension(self, dimensions: int) -> Tensor:
         """-log2 p / dimensions, (N,)."""

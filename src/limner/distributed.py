@@ -211,21 +211,22 @@ def summed(values: Tensor, world: World) -> Tensor:
 def join() -> World:
     """The processes that torchrun started, this one among them; :data:`ALONE` without torchrun.
 
-    A process of torchrun computes on the GPU of its local number, where there are GPUs, else on the CPU.
+    A process of torchrun computes on the GPU of its local number, one that is alone on the first, where there are GPUs,
+    else on the CPU.
 
     Raises:
         UserError: the environment is only half of torchrun's, or there are fewer GPUs than processes.
     """
     size = _number("WORLD_SIZE", "1")
     if size == 1:
-        return World(device=_device())
+        return World(device=_device(alone=True))
     within("WORLD_SIZE", size, 1)
     missing = [name for name in _TOLD if name not in os.environ]
     if missing:
         raise UserError(f"WORLD_SIZE is {size}, but {missing[0]} is not set; start processes with torchrun")
     within("RANK", _number("RANK"), 0, size - 1)
     within("MASTER_PORT", _number("MASTER_PORT"), 1, 65535)
-    device = _device()
+    device = _device(alone=False)
     if not dist.is_initialized():
         dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=_TIMEOUT)
     store: Store = dist.distributed_c10d._get_default_store()
@@ -242,10 +243,10 @@ def _number(name: str, otherwise: str = "") -> int:
         raise UserError(f"{name} is '{told}', which is no whole number; start processes with torchrun") from None
 
 
-def _device() -> torch.device:
-    if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
+def _device(*, alone: bool) -> torch.device:
+    if not torch.cuda.is_available() or not (alone or "LOCAL_RANK" in os.environ):
         return torch.device("cpu")
-    number, there = _number("LOCAL_RANK"), torch.cuda.device_count()
+    number, there = _number("LOCAL_RANK", "0"), torch.cuda.device_count()
     if number >= there:
         raise UserError(f"there are more processes than GPUs on this machine; start at most {there}: --nproc-per-node")
     torch.cuda.set_device(number)

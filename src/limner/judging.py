@@ -11,22 +11,25 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from limner.commands import Outcome, class_names, measure_lines
+from limner.commands import Outcome, measure_lines
 from limner.comparison import JUDGED, free, table, write_page
 from limner.comparison import compare as side_by_side
-from limner.comparison.contenders import fits
+from limner.comparison.contenders import fits, told_of, told_of_classes
 from limner.contracts import Model
-from limner.data import DataConfig, Dataset, open_dataset
-from limner.distributed import join
+from limner.data import DataConfig, Dataset
+from limner.distributed import ALONE, World, join
 from limner.downloads import cache_root
 from limner.errors import UserError, within
 from limner.features import load_extractor
 from limner.metrics import ClassReport, Row, check_metrics, per_class
 from limner.metrics import evaluate as judge
 from limner.metrics.choice import choose
+from limner.metrics.classes import class_numbers
+from limner.metrics.evaluate import FEWEST, check_count
 from limner.metrics.intervals import bootstrap
 from limner.sampling import log_likelihood
 from limner.sampling import sample as draw
+from limner.sampling.draw import MOST
 from limner.training.opening import open_together
 from limner.training.snapshot import is_model, load
 
@@ -45,26 +48,34 @@ def evaluate(
     if not reference.source:
         raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
     check_metrics(metrics)
+    if n is not None:
+        within("n", n, FEWEST, MOST)  # before minutes of drawing, as all that follows
     world = join()
-    real = open_together(reference, world)
+    model = load(images, device=world.device) if is_model(images) else None
+    real = open_together(reference, world) if model is None else _as_drawn(model, reference, world)
+    check_count("reference pictures", len(real))
     height, width, channels = real.images.shape[1:]
     seen_by = load_extractor(extractor, shape=(height, width, channels))
-    check_metrics(metrics, seen_by)  # before minutes of drawing
+    check_metrics(metrics, seen_by)
     if classes and not real.labels:
         raise UserError(f"{reference.source} has no classes to measure within; leave --per-class out")
-    labels: Sequence[str]
-    if is_model(images):
-        model = load(images, device=world.device)
+    labels: Sequence[str] = ()
+    notes = told_of(real, "reference")
+    if model is not None:
         fits(images, model, real)
         if classes and not model.labels:
             raise UserError(f"{images} was trained without classes; leave --per-class out")
-        pictures = draw(model, n or JUDGED, seed=seed, world=world)
-        labels = class_names(model, len(pictures), None)
+        asked = class_numbers(model.labels, real, n or JUDGED) if model.labels else None
+        pictures = draw(model, n or JUDGED, label=asked, seed=seed, world=world)
+        if asked is not None:
+            labels = [model.labels[number] for number in asked]
+            notes += told_of_classes(images, model.labels, real)
     else:
         given = open_together(reference.like(real.spec, images), world)
         if classes and not given.labels:
             raise UserError(f"{images} has no classes to measure within; leave --per-class out")
         pictures, labels = given.images, _names_of(given)
+        notes = told_of(given, images) + notes
     cache = cache_root(None) / "measures"
     report = judge(
         pictures,
@@ -78,24 +89,46 @@ def evaluate(
         progress=world.first,
         world=world,
     )
+    report = dataclasses.replace(report, notes=(*notes, *report.notes))
     lines = [*_report_lines(report.rows()), *report.remarks, *report.notes]
     values = report.to_dict()
     if classes:
         same = choose(len(pictures), n or len(pictures), seed, "samples").tolist()
-        inside = per_class(
-            pictures[same],
-            [labels[i] for i in same],
-            real,
-            _names_of(real),
-            extractor=seen_by,
-            seed=seed,
-            baseline=baseline,
-            cache=cache,
-            progress=world.first,
-        )
-        lines += ["within classes:", *_report_lines(inside.rows()), *_class_lines(inside), *inside.notes]
-        values["per_class"] = inside.to_dict()
+        try:
+            inside = per_class(
+                pictures[same],
+                [labels[i] for i in same],
+                real,
+                _names_of(real),
+                extractor=seen_by,
+                seed=seed,
+                baseline=baseline,
+                cache=cache,
+                progress=world.first,
+            )
+        except UserError as error:  # what was measured over all classes stands all the same
+            lines.append(f"within classes: {error}")
+            values["notes"].append(lines[-1])
+        else:
+            lines += ["within classes:", *_report_lines(inside.rows()), *_class_lines(inside), *inside.notes]
+            values["per_class"] = inside.to_dict()
     return Outcome(tuple(lines), values)
+
+
+def _as_drawn(model: Model, reference: DataConfig, world: World = ALONE) -> Dataset:
+    """The real pictures, brought to what this model draws where the user did not say otherwise."""
+    real = open_together(reference, world)
+    if real.spec == model.spec:
+        return real
+    like = reference.like(model.spec, reference.source)
+    fitted = dataclasses.replace(
+        reference,
+        size=reference.size or like.size,
+        mode=like.mode if reference.mode == "auto" else reference.mode,
+        bits=like.bits if reference.bits == "auto" else reference.bits,
+        buckets=0,
+    )
+    return real if fitted == reference else open_together(fitted, world)
 
 
 def _names_of(pictures: Dataset) -> list[str]:
@@ -145,21 +178,21 @@ def compare(
     return Outcome(lines, {**result.to_dict(), "page": str(path)})
 
 
-def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int) -> Outcome:
+def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int, codes: int) -> Outcome:
     """How many bits a model needs for real pictures."""
     if not reference.source:
         raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
-    within("n", n, 2, 10_000_000)
+    within("n", n, 2, MOST)
     loaded = load(model)
     spec = loaded.spec
-    real = open_dataset(reference.like(spec, reference.source))
+    real = _as_drawn(loaded, reference)
     which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
     label = _numbers(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
-    bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps)
+    bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps, codes=codes)
     bits = bound.bits_per_dimension(math.prod(spec.shape))
     mean = float(bits.mean())
     low, high = bootstrap(bits, mean, seed=seed, stream="likelihood")
-    receipt = f"{bound.kind} by the probability flow, {steps} steps, uniform dequantization, {len(which):,} pictures"
+    receipt = f"{bound.kind} bound of ln P, {bound.how}, {len(which):,} pictures"
     values = {"bits_per_dimension": mean, "low": low, "high": high, "kind": bound.kind, "n": len(which), "seed": seed}
     line = f"{mean:.3f} bits a dimension [{low:.3f}, {high:.3f}] of {reference.source} (lower is better)"
     return Outcome((line, f"  {receipt}, seed {seed}"), values | {"receipt": receipt})

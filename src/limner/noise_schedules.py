@@ -1,4 +1,4 @@
-"""Noise schedules: the levels that a discrete diffusion is trained at, and what lies between two levels."""
+"""Noise schedules: the levels of a discrete diffusion and of a flow, and what lies between two levels."""
 
 from __future__ import annotations
 
@@ -69,6 +69,14 @@ def _levels(schedule: NoiseSchedule) -> Level:
     if schedule.zero_terminal_snr:
         alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
     return Level(alpha, (1 - alpha.square()).sqrt())
+
+
+def flow_level(position: Tensor, shift: float) -> Level:
+    """On the line of rectified flow at t = s p / (1 + (s - 1) p) (Esser et al. 2024, equation 23), for positions p in
+    [0, 1], 1 being noise."""
+    noise, signal = shift * position, 1 - position
+    # As two shares of one sum, both ends are exact: 1 - t would leave 1e-16 of a picture at t = 1.
+    return Level(signal / (signal + noise), noise / (signal + noise))
 
 
 @dataclass(frozen=True)

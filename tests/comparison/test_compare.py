@@ -7,15 +7,19 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from limner.cli import main
 from limner.comparison import Contender, Cost, Line, SideBySide, compare, table, write_page
 from limner.data import DataConfig, open_dataset
 from limner.errors import UserError
+from limner.features.lenet import LeNet
 from limner.metrics import Receipt, Score
 from limner.recipes import flow, train
 from limner.sampling import evaluations, sample
@@ -297,11 +301,131 @@ def test_mistakes_are_told_before_anything_is_drawn(runs: dict[str, Path], bars:
     assert drawn == []
 
 
-def test_evaluating_a_model_of_another_size_is_refused_before_it_draws(
+def _evaluated(capsys: pytest.CaptureFixture[str], *args: object) -> dict[str, Any]:
+    main(["evaluate", *map(str, args), "--json"])
+    values: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return values
+
+
+def test_a_reference_is_brought_to_what_a_model_draws_and_this_is_told(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.savez(tmp_path / "wide.npz", images=np.zeros((30, 20, 20, 3), np.uint8))
+    np.savez(tmp_path / "wide.npz", images=np.random.default_rng(0).integers(0, 256, (60, 20, 20, 3), dtype=np.uint8))
+    args = ["--reference", tmp_path / "wide.npz", "--metrics", "fd", "-n", 30]
+    notes = _evaluated(capsys, runs["one"], *args)["notes"]
+    assert "reference: 60 pictures are fitted to 13 x 11 (height x width) by crop" in notes
+    assert "reference: colour pictures become grey" in notes
+    assert any("draws each of its classes equally often" in note for note in notes)
     with pytest.raises(SystemExit) as ended:
-        main(["evaluate", str(runs["one"]), "--reference", str(tmp_path / "wide.npz")])
+        main(["evaluate", *map(str, [runs["one"], *args]), "--reference.size", "20", "20", "--reference.mode", "RGB"])
     assert ended.value.code == 2
     assert "draws 13x11 L, the reference pictures are 20x20 RGB" in capsys.readouterr().err
+
+
+def test_what_is_judged_is_not_limited_as_the_reference_is(
+    runs: dict[str, Path], bars: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = runs["tree"]
+    found = _evaluated(capsys, tree, "--reference", bars, "--reference.limit", 40, "--metrics", "fd")
+    assert list(found["scores"]) == ["fd_wavelets_72"]
+    assert not any("fitted" in note for note in found["notes"])
+    smaller = ["--reference.size", 8, 8, "--metrics", "fd"]
+    notes = _evaluated(capsys, tree, "--reference", bars, *smaller)["notes"]
+    for name, count in ((tree, 72), ("reference", 96)):
+        assert f"{name}: {count} pictures are fitted to 8 x 8 (height x width) by crop" in notes
+    main(["likelihood", str(runs["free"]), "--reference", str(bars), "--reference.limit", "5", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["n"], told["kind"]) == (5, "lower")
+    assert told["receipt"].startswith("lower bound of ln P, estimated")
+
+
+def test_a_report_outlives_classes_that_cannot_be_measured(
+    runs: dict[str, Path], bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(bars) as arrays:
+        np.savez(tmp_path / "named.npz", images=arrays["images"], labels=arrays["labels"] + 7)
+    found = _evaluated(
+        capsys, runs["one"], "--reference", tmp_path / "named.npz", "--metrics", "fd", "-n", 40, "--per-class"
+    )
+    assert "fd_wavelets_40" in found["scores"]
+    assert any(note.startswith("within classes: no class has 20 samples") for note in found["notes"])
+    assert "per_class" not in found
+
+
+def test_too_few_pictures_are_refused_before_anything_is_drawn(
+    runs: dict[str, Path], bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = str(runs["one"])
+    drawn: list[str] = []
+    with pytest.raises(UserError, match="only 10 reference pictures"):
+        compare([one, str(runs["free"])], DataConfig(str(bars), limit=10), cache=tmp_path, tell=drawn.append)
+    assert drawn == []
+    (tmp_path / "file").write_text("in the way")
+    for args, message in (
+        (["evaluate", one, "--reference", str(bars), "-n", "0"], "n is 0; give a number from 20"),
+        (["evaluate", one, "--reference", str(bars), "-n", "19"], "n is 19"),
+        (["evaluate", one, "--reference", str(bars), "--reference.limit", "10"], "only 10 reference pictures"),
+        (["compare", one, one, "--reference", str(bars), "--out", str(tmp_path / "file" / "x")], "file is a file"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(args)
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_samples_have_the_reference_s_proportions_of_classes(
+    runs: dict[str, Path], bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(bars) as arrays:
+        keep = [i for i, k in enumerate(arrays["labels"]) if k == 0 or i % 8 == 1]  # 48 of one class, 12 of the other
+        np.savez(tmp_path / "uneven.npz", images=arrays["images"][keep], labels=arrays["labels"][keep])
+    uneven = str(tmp_path / "uneven.npz")
+    found = compare([str(runs["one"]), str(runs["other"])], uneven, n=50, metrics=("fd",), cache=tmp_path)
+    assert all(contender.labels.count("1") == 10 for contender in found.contenders)
+    assert found.contenders[0].labels == found.contenders[1].labels
+    values = _evaluated(capsys, runs["one"], "--reference", uneven, "--metrics", "fd", "-n", 100, "--per-class")
+    counts = {name: scores["fd"]["receipt"]["n"] for name, scores in values["per_class"]["classes"].items()}
+    assert counts == {"0": 80}  # 12 real pictures of the other class are too few
+    assert any("not among" in note or "left out: 1" in note for note in values["per_class"]["notes"])
+
+
+def test_other_weights_of_one_extractor_have_another_name(runs: dict[str, Path], bars: Path, tmp_path: Path) -> None:
+    for name in "abc":
+        torch.manual_seed(ord("a") if name == "c" else ord(name))
+        save_file(LeNet().state_dict(), tmp_path / f"{name}.safetensors")
+    files = [f"lenet={tmp_path / name}.safetensors" for name in "abc"]
+    found = compare(
+        [str(runs["tree"]), str(bars)], str(bars), n=40, metrics=("fd",), extractors=files, cache=tmp_path / "cache"
+    )
+    one, other = (line.name for line in found.lines)
+    assert one.startswith("fd_lenet-")
+    assert one != other
+    assert list(found.to_dict()["measures"]) == [one, other]
+    for line, file in zip((one, other), files, strict=False):
+        assert f"{line.removeprefix('fd_').removesuffix('_40')} is {file}" in found.notes
+
+
+SAME = "the same random numbers"
+
+
+def test_the_page_claims_the_same_numbers_and_rows_of_classes_only_where_it_is_so(
+    result: SideBySide, made: Callable[[int], SideBySide], tmp_path: Path
+) -> None:
+    def told(one: SideBySide) -> str:
+        write_page(one, tmp_path / "page.html")
+        return (tmp_path / "page.html").read_text()
+
+    one, other, _, tree = result.contenders
+    assert told(replace(result, contenders=(one, other, tree))).count(SAME) == 2
+    assert told(result).count(SAME) == 1  # who has no classes draws its pictures in another order
+    assert SAME not in told(replace(result, contenders=(one, tree)))
+    assert SAME not in told(made(2))  # sets of pictures
+    assert SAME not in told(replace(result, contenders=(one, replace(other, draws="codes"))))
+    apart = replace(other, labels=("x", "y") * 30)
+    text = told(replace(result, contenders=(one, apart)))
+    assert "Consecutive numbers" in text
+    assert text.count(SAME) == 2
+
+
+def test_density_has_no_star() -> None:
+    assert Line.of([_score("density", value, 0.01) for value in (0.9, 1.4)], None).best is None

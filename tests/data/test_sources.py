@@ -12,6 +12,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from limner.contracts import ImageSpec
 from limner.data import CATALOGUE, DataConfig, open_dataset
 from limner.data import catalogue as sets
 from limner.data.layout import natural
@@ -193,6 +194,21 @@ def test_limit_is_stable_and_only_adds(noise, tmp_path, cache):
     assert set(few.label) < set(more.label)
     assert few.label.tolist() == sorted(few.label)
     assert np.array_equal(few.images[..., 0], pictures[few.label])
+
+
+def test_what_is_brought_to_a_size_that_was_asked_for_is_told(noise, encoded, make_folder, tmp_path, cache):
+    mixed = {f"{i}.png": encoded(noise(15 + i, 30, 3)) for i in range(5)}
+    data = read(make_folder(mixed, "mixed"), cache, size=(15, 30), fit="pad")
+    assert "4 pictures are fitted to 15 x 30 (height x width) by pad" in data.report.notes
+    np.savez(tmp_path / "s.npz", images=noise(7, 9, 9, 3))
+    assert "7 pictures are fitted to 8 x 8" in read(tmp_path / "s.npz", cache, size=(8, 8)).report.summary()
+    assert read(tmp_path / "s.npz", cache, size=(9, 9)).report.notes == ()
+
+
+def test_settings_for_another_source_take_all_of_it():
+    given = DataConfig("real", limit=10, fit="pad", buckets=3)
+    like = given.like(ImageSpec(1, (8, 9), "L"), "drawn")
+    assert (like.source, like.size, like.mode, like.fit, like.limit) == ("drawn", (8, 9), "L", "pad", None)
 
 
 def test_sizes_that_nearly_agree_and_sizes_that_do_not(noise, encoded, make_folder, cache):

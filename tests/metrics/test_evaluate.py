@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
+import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from limner.errors import UserError
 from limner.features import load_extractor
 from limner.metrics import METRICS, Report, evaluate
-from limner.metrics.report import count_name
+from limner.metrics.scores import count_name
+from limner.metrics.sides import Pictures
 
 MIRROR = os.environ.get("LIMNER_MIRROR")
 NAMES = ["fd", "kid", "precision", "recall", "density", "coverage", "originality"]
@@ -139,7 +143,7 @@ def test_the_cache_gives_the_same_and_a_damaged_entry_is_made_again(tmp_path: Pa
     images, reference = _blobs(100, 1), _Set(_blobs(300, 2), "a" * 64)
     fresh = evaluate(images, reference, cache=tmp_path, baseline=True)
     entries = sorted(tmp_path.iterdir())
-    assert len(entries) >= 3
+    assert len(entries) == 2  # features and moments of the reference, and nothing of held-out pictures
     kept = evaluate(images, reference, cache=tmp_path, baseline=True)
     assert kept == fresh
     assert kept.to_dict() == fresh.to_dict()
@@ -229,3 +233,64 @@ def test_held_out_digits_score_as_measured_before() -> None:
     assert report.value("precision") > 0.9
     assert report.value("recall") > 0.9
     assert report.value("coverage") > 0.9
+
+
+def test_a_part_of_the_reference_is_the_same_for_every_seed_and_copies_keep_their_numbers() -> None:
+    reference = np.random.default_rng(2).integers(0, 256, (700, 16, 16, 1), dtype=np.uint8)
+    copied = reference[::2][:150]
+    report = evaluate(copied, reference, n_reference=400, metrics=("fd", "originality"), seed=1)
+    assert {score.receipt.n_reference for score in report.scores.values()} == {400}
+    found = report.to_dict()["near_copies"]
+    assert all(np.array_equal(copied[one["sample"]], reference[one["training"]]) for one in found if one["ratio"] == 0)
+    assert 60 < sum(one["ratio"] == 0 for one in found) < 120  # of 150, four in seven were looked at
+    again = evaluate(copied, reference, n_reference=400, metrics=("fd",), seed=2)
+    assert again.value("fd") == pytest.approx(report.value("fd"))
+    with pytest.raises(UserError, match="only 0 reference pictures"):
+        evaluate(copied, reference, n_reference=0)
+
+
+def test_a_reference_with_its_classes_in_turn_is_thinned_to_all_of_them() -> None:
+    """Every third picture would be of one class."""
+    kinds = [_blobs(300, 10 + kind, kinds=1) // (1 + kind) for kind in range(3)]
+    in_turn = np.stack(kinds, axis=1).reshape(-1, 16, 16, 1)
+    fresh = np.concatenate([_blobs(100, 30 + kind, kinds=1) // (1 + kind) for kind in range(3)])
+    whole = evaluate(fresh, in_turn, metrics=("fd",)).value("fd")
+    assert evaluate(fresh, in_turn, n_reference=300, metrics=("fd",)).value("fd") < 4 * whole
+    assert evaluate(fresh, in_turn[::3], metrics=("fd",)).value("fd") > 40 * whole
+
+
+def test_the_cache_keeps_nothing_of_what_was_held_out(tmp_path: Path) -> None:
+    images, reference = _blobs(200, 1), _blobs(600, 2)
+    evaluate(images, reference, cache=tmp_path, baseline=True)
+    kept = sorted(tmp_path.iterdir())
+    for n, seed in ((100, 0), (150, 1), (200, 2)):
+        evaluate(images, reference, n=n, seed=seed, cache=tmp_path, baseline=True)
+    assert sorted(tmp_path.iterdir()) == kept
+
+
+def test_what_cannot_be_kept_is_looked_at_once(tmp_path: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("in the way")
+    images, reference = _blobs(40, 1), _blobs(60, 2)
+    plain, seen = load_extractor("pixels", shape=(16, 16, 1)), []
+
+    def forward(batch: np.ndarray) -> torch.Tensor:
+        seen.append(len(batch))
+        return plain.forward(batch)
+
+    evaluate(images, reference, extractor=replace(plain, forward=forward), metrics=("kid",), cache=occupied)
+    assert sorted(seen) == [40, 60]
+
+
+def test_samples_are_not_hashed_and_a_reference_is_a_part_at_a_time(tmp_path: Path) -> None:
+    large = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.uint8, (3000, 128, 128, 1))
+    large[:] = np.random.default_rng(0).integers(0, 256, (3000, 1, 1, 1), dtype=np.uint8)
+    digest = hashlib.sha256(repr(large.shape).encode() + large.tobytes()).hexdigest()
+    tracemalloc.start()
+    pixels = load_extractor("pixels", shape=(128, 128, 1))
+    (score,) = evaluate(large, large[:20].copy(), extractor=pixels, metrics=("kid",), n=20).scores.values()
+    assert tracemalloc.get_traced_memory()[1] < large.nbytes / 10
+    assert score.receipt.n == 20
+    assert Pictures.of(large, "pictures").fingerprint == digest
+    assert tracemalloc.get_traced_memory()[1] < large.nbytes / 2
+    tracemalloc.stop()

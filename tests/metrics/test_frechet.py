@@ -172,3 +172,12 @@ def test_mmd_of_two_points_by_hand() -> None:
     within = (1 * 2 + 1) ** 3 + (0 * 3 + 1) ** 3
     across = (1 + (3 + 1) ** 3 + 1 + (6 + 1) ** 3) / 4
     assert mmd(a, b) == pytest.approx(within - 2 * across)
+
+
+def test_a_part_taken_away_leaves_the_rest() -> None:
+    x = _features(300, 6, 3, 50.0).reshape(300, 2, 3)
+    rest = Moments.of(x).without(Moments.of(x[:70]))
+    expected = Moments.of(x[70:])
+    assert rest.count == 230
+    torch.testing.assert_close(rest.mean, expected.mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(rest.scatter, expected.scatter, rtol=1e-9, atol=1e-9)

@@ -107,6 +107,18 @@ def test_planted_copies_are_found_and_nothing_else() -> None:
     assert found.share == pytest.approx(0.4)
 
 
+def test_the_view_with_the_smaller_ratio_counts_and_not_the_nearer_one() -> None:
+    """As it is, a sample lies among many pictures; its mirror image is farther from all, and a copy of one."""
+    crowd = torch.zeros(60, 4) + 0.01 * torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
+    alone = torch.tensor([[10.0, 0, 0, 0]])
+    training = Points.of(torch.cat([crowd, alone]), dtype=torch.float32)
+    found = find_copies(torch.full((1, 4), 0.5), torch.tensor([[10.0, 1.2, 0, 0]]), training)
+    assert (found.near.item(), found.mirrored.item(), found.index.item()) == (True, True, 60)
+    assert found.neighbours.shape == found.distances.shape == (1, 4)
+    assert found.distances[0, 0].item() == pytest.approx(1.2, rel=1e-4)
+    assert (found.distances.diff(dim=1) >= 0).all()
+
+
 def test_copies_of_a_set_of_doubles() -> None:
     training = torch.ones(60, 4)
     found = find_copies(torch.ones(3, 4), torch.ones(3, 4), Points.of(training, dtype=torch.float32))

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from limner.features import Extractor, Images
-from limner.metrics import Receipt, Score, better, disagreements, evaluate, remarks
+from limner.metrics import METRICS, Receipt, Score, better, disagreements, evaluate, remarks
+from limner.metrics.measures import LABEL_ACCURACY, way
+from limner.metrics.per_class import WITHIN
+from limner.training.report_tables import meaning
 
 _RECEIPT = Receipt("wavelets", "0" * 12, "none", 1000, 1000, "1" * 64, 0, "95 %")
 
@@ -131,3 +134,14 @@ def test_a_photocopier_is_told_from_a_generator() -> None:
     assert any("repeats what it was trained on; fd_wavelets_200 rewards copying" in said for said in copied.remarks)
     new = evaluate(rng.integers(0, 256, (200, 8, 8, 1), dtype=np.uint8), real, metrics=metrics, baseline=True)
     assert new.remarks == ()
+
+
+def test_every_measure_says_which_way_is_good_and_density_ranks_nobody() -> None:
+    for name in (*METRICS, *(f"class_{name}" for name in WITHIN), LABEL_ACCURACY):
+        assert way(name) in ("lower", "higher")
+        start = METRICS[name].label or name if name in METRICS else name
+        assert meaning(f"{start}_wavelets_2k").endswith(".")
+    assert meaning("fid_inception_10k") != meaning("fd_inception_10k")
+    assert better(_score("density", 1.4, 0.1), _score("density", 0.9, 0.1)) == 0
+    assert better(_score("class_density", 1.4, 0.1), _score("class_density", 0.9, 0.1)) == 0
+    assert better(_score("class_coverage", 0.9, 0.01), _score("class_coverage", 0.5, 0.01)) == 1

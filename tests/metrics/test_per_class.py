@@ -143,3 +143,29 @@ def test_real_digits_are_read_and_shuffled_labels_are_not() -> None:
     assert wrong.means["label_accuracy"].value < 0.2
     assert wrong.means["class_fd"].value > 3 * good.means["class_fd"].value
     assert wrong.means["class_coverage"].value < 0.7
+
+
+def test_classes_of_the_reference_without_samples_are_named() -> None:
+    real, names = _pictures(300, 1)
+    images, asked = _pictures(100, 2)
+    names[:100] = ["third"] * 100
+    found = per_class(images, asked, real, names, extractor=_LEVEL)
+    assert "1 classes of the reference are not among the samples: third" in found.notes
+    assert not any("not among" in note for note in per_class(images, asked, images, asked, extractor=_LEVEL).notes)
+
+
+def test_what_counts_do_to_scores_is_told_as_it_is_over_all_classes() -> None:
+    """Few samples for the dimensions of the wavelets' bands, and a baseline of another count."""
+    real, names = _pictures(600, 1)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (80, 200, 200, 1), dtype=np.uint8)  # bands of 8 x 8, and 40 samples of each class
+    wide = per_class(images, _pictures(80, 2)[1], images, _pictures(80, 2)[1], metrics=("fd",))
+    assert "40 samples of a class for 64 dimensions: the Fréchet distance is biased upwards" in wide.notes
+    assert "only 40 samples of a class: compare these scores with those of equal counts alone" in wide.notes
+    few, asked = _pictures(400, 2)
+    found = per_class(few, asked, real, names, extractor=_LEVEL, baseline=True)
+    told = "the baseline is of 120 held-out pictures of these classes, the scores are of 400 samples of these classes"
+    assert any(note.startswith(told) for note in found.notes)
+    some = per_class(few[:60], asked[:60], real[:100], names[:100], extractor=_LEVEL, baseline=True)
+    assert not some.baseline
+    assert "20 held-out pictures of these classes are too few for a baseline of fd, coverage" in some.notes

@@ -101,6 +101,11 @@ def test_the_patch_that_fits(size: tuple[int, int], patch: int) -> None:
     assert 7 <= -(-max(size) // patch) <= 12
 
 
+@pytest.mark.parametrize("side", [768, 769, 1024, 4096])
+def test_a_patch_for_large_pictures_stays_within_its_bounds(side: int) -> None:
+    assert DiTConfig(width=24, heads=2).fitted((side, 64)).patch == 64
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [({"width": 30, "heads": 4}, "multiple of 16"), ({"depth": 0}, "net.depth"), ({"dropout": 1.0}, "net.dropout")],

@@ -242,6 +242,11 @@ def test_the_stem_fits_itself_to_the_pictures(size: tuple[int, int], fold: int) 
     assert net.unshuffle == fold
 
 
+@pytest.mark.parametrize("side", [768, 1535, 1536, 4096])
+def test_a_stem_for_large_pictures_stays_within_its_bounds(side: int) -> None:
+    assert UNetConfig(width=8).fitted((64, side)).unshuffle == 64
+
+
 def test_checkpointing_changes_neither_answer_nor_gradients() -> None:
     """With a dropout, whose noise is drawn again when a block is computed again."""
     results = []

@@ -13,7 +13,7 @@ import torch
 import limner
 from limner.config import from_json, to_json
 from limner.contracts import RefineConfig
-from limner.models import DCGANConfig, DiTConfig, UNetConfig
+from limner.models import DCGANConfig, DiTConfig, ResidualGANConfig, UNetConfig, VAEConfig
 from limner.models.layers import BatchNorm
 from limner.recipes import RECIPES, AnyRecipe, recipe, resume, train
 from limner.tensors import load_tensors
@@ -26,6 +26,8 @@ SHAPES: dict[type, dict[str, object]] = {
     UNetConfig: {"width": 16, "multipliers": (1, 2), "attention": (1,), "dropout": 0.1},
     DiTConfig: {"width": 24, "depth": 2, "heads": 2, "dropout": 0.1},
     DCGANConfig: {"width": 8, "code": 8},
+    VAEConfig: {"width": 6, "code": 4},
+    ResidualGANConfig: {"width": 6, "code": 8, "most": 12},
 }
 
 

@@ -12,7 +12,7 @@ from limner import random
 from limner.codecs import Identity
 from limner.contracts import Condition, Denoiser, ImageSpec, Level, Model, Prediction, RefineConfig
 from limner.errors import UserError
-from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
+from limner.models import PRECONDITIONINGS, Preconditioned, PreconditionedFlowMap, UNet, UNetConfig
 from limner.sampling import (
     DISCRETIZATIONS,
     SOLVERS,
@@ -22,6 +22,7 @@ from limner.sampling import (
     classifier_free,
     evaluations,
     labels_for,
+    resolve,
     sample,
     to_pixels,
 )
@@ -100,6 +101,24 @@ def test_noise_is_the_same_bits_in_any_batch(steps: int) -> None:
     assert not torch.equal(whole, noise_of(samples, steps + 1))
     for batch in (1, 7, 64):
         assert torch.equal(torch.cat([noise_of(part, steps) for part in samples.split(batch)]), whole)
+
+
+def test_a_draw_may_begin_anywhere(model: Model) -> None:
+    whole = sample(model, 10, seed=4, batch=4)
+    assert np.array_equal(np.concatenate([sample(model, 4, seed=4), sample(model, 4, first=4, seed=4)]), whole[:8])
+    assert np.abs(sample(model, 5, first=5, seed=4).astype(int) - whole[5:].astype(int)).max() <= 1
+    assert np.array_equal(
+        sample(model, 2, first=8, label=["dog", "7"], seed=4), sample(model, 2, first=8, label=[1, 2], seed=4)
+    )
+    with pytest.raises(UserError, match="first is -1"):
+        sample(model, 2, first=-1)
+
+
+def test_a_guide_draws_at_the_same_size(model: Model) -> None:
+    assert sample(model, 2, guide=model, guidance=2.0, size=(12, 16)).shape == (2, 12, 16, 1)
+    other = dataclasses.replace(model, spec=dataclasses.replace(SPEC, channels=3, mode="RGB"))
+    with pytest.raises(UserError, match="the same kind and classes"):
+        sample(model, 2, guide=other, guidance=2.0, size=(12, 16))
 
 
 @pytest.mark.parametrize("name", ["euler", "heun", "ddim"])
@@ -218,6 +237,10 @@ def test_a_network_and_its_guide_draw_without_dropout(model: Model) -> None:
         ({"steps": 0}, "steps is 0"),
         ({"steps": 10_001}, "steps is 10,001"),
         ({"config": RefineConfig(discretization="flwo")}, "did you mean 'flow'"),
+        ({"config": RefineConfig(discretization="discrete", spacing="trailng")}, "did you mean 'trailing'"),
+        ({"config": RefineConfig(discretization="discrete"), "steps": 1_001}, "1001 steps are more than the 1000"),
+        ({"config": RefineConfig(discretization="discrete", noise_schedule="cosin")}, "did you mean 'cosine'"),
+        ({"solver": "jump"}, "train one with: limner train consistency"),
         ({"n": 0}, "n is 0; give a number from 1"),
         ({"n": 10_000_001}, "n is 10,000,001"),
         ({"guidance": math.nan}, "guidance is nan"),
@@ -253,6 +276,18 @@ def test_numbers_that_no_picture_survives(changes: dict[str, float]) -> None:
 def test_edm_levels_must_fall() -> None:
     with pytest.raises(UserError, match=r"sigma_min is 2\.0; give a number below sigma_max, 1\.0"):
         RefineConfig(sigma_min=2.0, sigma_max=1.0)
+
+
+def test_jumps_are_neither_guided_nor_clipped(model: Model) -> None:
+    net = UNet(UNetConfig(width=16), SPEC, 3, jumps=True)
+    jumping = dataclasses.replace(model, net=PreconditionedFlowMap(net, PRECONDITIONINGS["flow"], 0.5))
+    config = RefineConfig(steps=2, solver="jump")
+    assert sample(jumping, 2, config=config).shape == (2, 9, 7, 1)
+    for changes in ({"guidance": 2.0}, {"clip": True}, {"guidance": 0.0}):
+        with pytest.raises(UserError, match="takes no guidance and no clipping"):
+            resolve(jumping, dataclasses.replace(config, **changes))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="takes no guidance"):
+        resolve(jumping, config, model, guidance=2.0)
 
 
 def test_a_mistyped_solver_is_told_before_training() -> None:

@@ -13,7 +13,7 @@ from limner.training.config import Budget, TrainingConfig, WatchConfig
 from limner.training.schedules import Constant, Cooldown, Cosine, Schedule
 
 
-def planned(minutes: float, pace: Pace, **watch: int) -> Plan:
+def planned(minutes: float, pace: Pace, **watch: object) -> Plan:
     return plan_minutes(minutes, pace, 16, "float32", WatchConfig(**watch), evaluations=19)  # type: ignore[arg-type]
 
 
@@ -23,6 +23,15 @@ def test_minutes_become_images() -> None:
     plan = planned(10, Pace(10_000, 100.0, 120.0), grids=0, judge=0)
     assert plan.images == pytest.approx(10_000 + 100 * (600 * 0.97 - 120 - last), abs=8)
     assert plan.images_per_second == 100
+
+
+def test_guidances_are_tried_in_a_small_share_of_the_budget() -> None:
+    """Three of them in 4 % of it, where that buys samples enough to tell."""
+    for minutes, rate, tries in ((10, 100.0, 0), (30, 600.0, 2000), (30, 200.0, 757), (30, 70.0, 0)):
+        plan = planned(minutes, Pace(10_000, rate, 60.0), guidances=(2.0, 3.0))
+        assert plan.tries == tries
+        assert 3 * plan.tries * 19 / 3 / rate <= 0.04 * 60 * minutes
+    assert planned(30, Pace(10_000, 200.0, 60.0), guidances=(2.0,)).tries > 757
 
 
 @given(st.floats(0.05, 10**4), st.integers(1, 10**6), st.floats(1e-3, 1e5), st.floats(0, 1e4))

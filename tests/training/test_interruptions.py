@@ -20,6 +20,7 @@ from limner.errors import UserError
 from limner.recipes import RefineRecipe, recipe, resume, train
 from limner.tensors import load_tensors
 from limner.training.checkpoint import checkpoints
+from limner.training.run import point_to
 from limner.training.snapshot import load
 from limner.training.stopping import Interrupted
 from limner.training.tracking import records
@@ -175,6 +176,7 @@ def test_damaged_checkpoints_and_snapshots(bars: Path, tmp_path: Path) -> None:
     older, newest = checkpoints(tmp_path / "run" / "checkpoints")
     whole = end(tmp_path / "run")
     newest.write_bytes(newest.read_bytes()[:1000])
+    (tmp_path / "run" / "done.json").unlink()
     resume(tmp_path / "run", show=False)  # from the older one
     assert all(torch.equal(value, end(tmp_path / "run")[name]) for name, value in whole.items())
 
@@ -189,17 +191,89 @@ def test_damaged_checkpoints_and_snapshots(bars: Path, tmp_path: Path) -> None:
 
     for path in checkpoints(tmp_path / "run" / "checkpoints"):
         path.write_bytes(b"")
+    (tmp_path / "run" / "done.json").unlink()
     with pytest.raises(UserError, match="damaged or cut off"):
         resume(tmp_path / "run", show=False)
     assert older.exists()
 
 
-def test_changed_pictures_are_noticed(bars: Path, tmp_path: Path) -> None:
+def bars_again(bars: Path, place: Path) -> Path:
+    """The same pictures elsewhere."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(bars.read_bytes())
+    return place
+
+
+def test_changed_pictures_are_noticed_and_moved_ones_found(bars: Path, tmp_path: Path) -> None:
     import numpy as np
 
-    source = tmp_path / "set.npz"
-    source.write_bytes(bars.read_bytes())
-    train(quick(), str(source), out=tmp_path / "run", images=16, show=False)
+    run, source = tmp_path / "run", bars_again(bars, tmp_path / "set.npz")
+    train(quick(), str(source), out=run, images=16, show=False)
+    (run / "done.json").unlink()
     np.savez(source, images=np.zeros((50, 13, 11, 1), np.uint8) + np.arange(50, dtype=np.uint8)[:, None, None, None])
     with pytest.raises(UserError, match="have changed"):
-        resume(tmp_path / "run", show=False)
+        resume(run, show=False)
+    before = (run / "recipe.json").read_bytes()
+    moved = bars_again(bars, tmp_path / "moved" / "set.npz")
+    for wrong, says in ((source, "have changed"), (tmp_path / "nowhere.npz", "no data at")):
+        with pytest.raises(UserError, match=says):
+            point_to(run, str(wrong), show=False)
+        assert (run / "recipe.json").read_bytes() == before
+    limner("train", "--resume", run, "--data", moved)
+    written = json.loads((run / "recipe.json").read_text())
+    assert written["source"]["source"] == written["data"]["source"] == str(moved)
+    assert written["sittings"] == 2
+
+
+def test_a_finished_run_is_told_and_left_as_it_is(
+    bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    settings = replace(quick(), watch=replace(quick().watch, judge=40))
+    first = train(settings, str(bars), out=run, images=16, show=False)
+    (run / "report.html").unlink()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    again = resume(run)
+    assert f"{run} is finished already; its report is {run / 'report.html'}" in capsys.readouterr().err
+    assert (again.images, again.measures, again.report) == (first.images, first.measures, first.report)
+    assert again.seconds == {name: pytest.approx(value, abs=0.001) for name, value in first.seconds.items()}
+    assert (run / "report.html").exists()
+    assert {path: path.read_bytes() for path in before} == before
+    (run / "done.json").write_text("{")
+    resume(run, show=False)
+    assert json.loads((run / "done.json").read_text())["interrupted"] == 1
+
+
+def test_a_signal_while_a_run_is_judged_is_heard(bars: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = [*SETTINGS[:3], "--watch.judge=100000", "--watch.grids=0", "--watch.guidances", 2]
+    process = Process(limner, "train", "flow", "--data", bars, *settings, "--images", 32, "--out", run)
+    wait_for(run / "snapshot", process, "config.json")
+    process.send(signal.SIGTERM)
+    ended = process.end(60)
+    assert ended.code == 128 + signal.SIGTERM, ended.err
+    line = (
+        f"limner: trained to the end, with a snapshot in {run}, but not judged; go on with: limner train --resume {run}"
+    )
+    assert ended.err.splitlines()[-1] == line
+    assert "the run has not ended" in (run / "report.html").read_text()
+    assert not (run / "done.json").exists()
+    assert load(run).labels == ("0", "1")
+    plan = json.loads((run / "recipe.json").read_text())
+    plan["plan"]["judge"] = 40
+    (run / "recipe.json").write_text(json.dumps(plan))
+    assert resume(run, show=False).measures
+
+
+def test_a_report_that_cannot_be_written_hides_no_interruption(bars: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = Process(limner, "train", "flow", "--data", bars, *SETTINGS, "--images", 1_000_000, "--out", run,
+                      "--training.checkpoint-seconds", 0.02)  # fmt: skip
+    wait_for(run / "checkpoints", process, "0*.safetensors")
+    (run / "report.html").mkdir()
+    process.send(signal.SIGINT)
+    ended = process.end(60)
+    assert ended.code == 130, ended.err
+    why, line = ended.err.splitlines()[-2:]
+    assert why.startswith(f"no report was written: {run / 'report.html'} cannot be written")
+    assert line.startswith("limner: saved after")

@@ -145,7 +145,7 @@ def run(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_keeps_copies_and_makes_any_width(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [int(path.stem) for path in sorted((run / "ema").iterdir())] == [40 * i for i in range(1, 9)]
-    main(["ema", str(run), "--half-width", "0.08", "--out", str(tmp_path / "made"), "--json"])
+    main(["ema", str(run), "--width", "0.08", "--out", str(tmp_path / "made"), "--json"])
     told = json.loads(capsys.readouterr().out)
     assert told["copies"] == 16
     assert told["error"] < 0.05
@@ -166,6 +166,7 @@ def test_averages_are_resumed_bit_for_bit(run: Path, tmp_path: Path) -> None:
         path.unlink()
     for path in sorted((broken / "ema").iterdir())[3:]:
         path.unlink()
+    (broken / "done.json").unlink()
     resume(broken, show=False)
     for path in (run / "ema").iterdir():
         assert path.read_bytes() == (broken / "ema" / path.name).read_bytes()

@@ -164,6 +164,16 @@ def test_lines_to_copy_are_quoted_for_the_shell_and_python(run: Path, tmp_path: 
     assert str(folder) in [node.value for node in calls]
 
 
+def test_the_line_that_judges_brings_real_pictures_to_their_size_as_the_training_did(run: Path) -> None:
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["data"]["source"] = "faces"
+    recipe["source"] = {"source": "/x/faces", "size": [32, 32], "mode": "RGB", "fit": "pad", "limit": 500}
+    recipe["source"] |= {"background": [0, 0, 0], "window": "full", "buckets": 4, "stream": "off"}
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    told = "--reference faces --reference.fit pad --reference.background 0 0 0 --reference.limit 500\n"
+    assert told.strip() in html.unescape(write_report(run).read_text())
+
+
 def test_a_run_that_ended_is_not_resumed(run: Path) -> None:
     assert "--resume" not in write_report(run).read_text()
     (run / "done.json").unlink()

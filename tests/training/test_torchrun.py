@@ -120,11 +120,27 @@ def test_a_signal_to_one_stops_all_and_another_number_goes_on(
     assert load(out).labels == ("0", "1")
 
 
+def test_a_signal_to_one_while_all_judge_stops_all(bars: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = [*SETTINGS[:3], "--watch.judge=100000", "--watch.grids=0", "--watch.guidances", 2]
+    processes = Together(limner, "train", "flow", "--data", bars, *settings, "--images", 32, "--out", out)
+    until = time.monotonic() + 60
+    while not (out / "snapshot" / "config.json").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    processes.processes[1].send(signal.SIGTERM)  # the one that writes nothing
+    ended = processes.end()
+    assert [one.code for one in ended] == [128 + signal.SIGTERM] * 2, ended
+    (line,) = told(ended)
+    assert line.endswith(f"but not judged; go on with: limner train --resume {out}")
+    assert "the run has not ended" in (out / "report.html").read_text()
+
+
 def test_a_run_of_one_goes_on_with_two(alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(alone, out)
     for path in checkpoints(out / "checkpoints")[4:]:
         path.unlink()
+    (out / "done.json").unlink()
     ended = Together(limner, "train", "--resume", out).end()
     assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
     assert "processes was 1, is 2" in ended[0].err

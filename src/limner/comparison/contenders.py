@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from limner.contracts import Model
+from limner.contracts import Generator, Model
 from limner.data import DataConfig, Dataset, open_dataset
 from limner.errors import UserError
 from limner.files import expanded
 from limner.metrics.choice import choose
-from limner.metrics.evaluate import FEWEST
+from limner.metrics.classes import class_numbers, knows
+from limner.metrics.evaluate import FEWEST, check_count
 from limner.sampling import evaluations, sample
 from limner.training.report_run import Run, read_run
 from limner.training.snapshot import is_model, load
@@ -55,6 +56,7 @@ class Contender:
         labels: the class that each was asked to be, () where there are none.
         cost: what it takes.
         records: lines of its training's ``metrics.jsonl``.
+        draws: what it makes pictures from, "noise" or "codes", the same ones for all that do; "" where it draws none.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Contender:
     labels: tuple[str, ...]
     cost: Cost
     records: tuple[dict[str, Any], ...] = ()
+    draws: str = ""
 
 
 def gather(
@@ -75,7 +78,8 @@ def gather(
         reference: how the real pictures were opened; sets of pictures are brought to the same size and mode.
         real: the real pictures.
         n: pictures of each, fewer where a set has fewer.
-        seed: of the samples; picture i of every generator is drawn from the same noise, for the same class.
+        seed: of the samples; picture i of every generator has the same number, and the same class where they share
+            some: as often as the reference has each.
         tell: is told what goes on.
 
     Raises:
@@ -89,15 +93,21 @@ def gather(
         name: open_dataset(reference.like(real.spec, source)) for name, source in names.items() if name not in models
     }
     count, notes = _count(n, sets)
+    check_count("reference pictures", len(real))
+    notes += [said for name, pictures in sets.items() for said in told_of(pictures, name)]
+    notes += told_of(real, "reference")
     common = _common([model for model in models.values() if model.labels])
     labelled = [name for name, model in models.items() if model.labels]
     if not common and len(labelled) > 1:
-        notes.append(f"{', '.join(labelled)} share no class: each draws its own classes in turn")
+        notes.append(f"{', '.join(labelled)} share no class: each draws its own")
+    for name in labelled:
+        notes += told_of_classes(name, common or models[name].labels, real)
     found = []
     for name, source in names.items():
         tell(f"{count:,} pictures of {name}")
         if name in models:
-            found.append(_drawn(name, source, models[name], common, count, seed))
+            classes = models[name].labels and (common or models[name].labels)
+            found.append(_drawn(name, source, models[name], classes, real, count, seed))
         else:
             found.append(_chosen(name, source, sets[name], count, seed))
     return found, notes
@@ -146,9 +156,22 @@ def _common(models: Sequence[Model]) -> tuple[str, ...]:
     return tuple(name for name in models[0].labels if all(name in model.labels for model in models))
 
 
-def _drawn(name: str, source: str, model: Model, common: tuple[str, ...], count: int, seed: int) -> Contender:
-    classes = (common or model.labels) if model.labels else ()
-    asked = tuple(classes[i % len(classes)] for i in range(count)) if classes else ()
+def told_of(pictures: Dataset, name: str) -> list[str]:
+    """What became of a set's pictures before they were judged."""
+    return [f"{name}: {said}" for said in pictures.report.notes]
+
+
+def told_of_classes(name: str, classes: Sequence[str], real: Dataset) -> list[str]:
+    """Where samples cannot have the reference's proportions of classes."""
+    if knows(real, classes):
+        return []
+    return [f"{name} draws each of its classes equally often: the reference does not say how often each is"]
+
+
+def _drawn(
+    name: str, source: str, model: Model, classes: Sequence[str], real: Dataset, count: int, seed: int
+) -> Contender:
+    asked = tuple(classes[number] for number in class_numbers(classes, real, count)) if classes else ()
     numbers = [model.labels.index(label) for label in asked] if asked else None
     began = time.monotonic()
     images = sample(model, count, label=numbers, seed=seed)
@@ -164,7 +187,8 @@ def _drawn(name: str, source: str, model: Model, common: tuple[str, ...], count:
         evaluations=evaluations(model.defaults),
         per_second=per_second,
     )
-    return Contender(name, source, images, asked, cost, tuple(run.records) if run else ())
+    draws = "codes" if isinstance(model.net, Generator) else "noise"
+    return Contender(name, source, images, asked, cost, tuple(run.records) if run else (), draws)
 
 
 def _run(folder: Path) -> Run | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -27,11 +28,14 @@ def free(folder: Path, overwrite: bool) -> Path:
     """Where the page will be.
 
     Raises:
-        UserError: there is one already, and nobody asked to replace it.
+        UserError: there is one already, and nobody asked to replace it; or none can be written there.
     """
     path = folder / PAGE
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; give --out a folder")
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file; give --out a folder")
+    if not os.access(there, os.W_OK | os.X_OK) or path.is_dir():
+        raise UserError(f"{path} cannot be written; choose another --out")
     if path.exists() and not overwrite:
         raise UserError(f"{path} already exists; choose another --out, or add --overwrite")
     return path
@@ -40,9 +44,10 @@ def free(folder: Path, overwrite: bool) -> Path:
 def write_page(result: SideBySide, path: Path) -> None:
     """Write the page; it appears whole."""
     names = [one.name for one in result.contenders]
+    drawn = f"Generators drew from the same random numbers (seed {result.seed})."
     lead = (
         f"{len(result.contenders[0].images):,} pictures of each beside {len(result.reference):,} real ones of "
-        f"{result.reference.report.source}. Generators drew from the same random numbers (seed {result.seed})."
+        f"{result.reference.report.source}. {drawn if result.same_numbers else f'Seed {result.seed}.'}"
     )
     sections = (_warned(result), pictures(result), _measures(result), _curves(result.contenders), _costs(result))
     write_text(path, page(f"{', '.join(names[:-1])} and {names[-1]}", lead, sections))

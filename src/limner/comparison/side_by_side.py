@@ -29,6 +29,8 @@ from limner.metrics import (
 
 #: Pictures of each that are judged by default.
 JUDGED = 2_000
+#: Digits of the weights' hash that tell extractors of one name apart.
+_TAG = 6
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ class SideBySide:
     notes: tuple[str, ...]
     seed: int
 
+    @property
+    def same_numbers(self) -> bool:
+        """Whether there are several generators, and all begin with the same random numbers."""
+        kinds = [one.draws for one in self.contenders if one.draws]
+        return len(kinds) > 1 and len(set(kinds)) == 1
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         names = [one.name for one in self.contenders]
@@ -121,7 +129,7 @@ def compare(
         sources: runs, snapshots, or pictures as ``--data`` takes them; two at least.
         reference: the real pictures.
         n: pictures of each; fewer where a set of pictures has fewer.
-        seed: picture i of every generator is drawn from the same noise, for the same class.
+        seed: of the samples and all keyed choices; picture i of every generator has the same number and class.
         extractors: what looks at them; several show whether they agree.
         metrics: names of :data:`limner.metrics.METRICS`; () takes what suits each extractor.
         classes: also measure within each class, where all contenders have classes.
@@ -138,7 +146,9 @@ def compare(
     check_metrics(metrics)
     real = open_dataset(settings, cache=cache, progress=progress)
     height, width, channels = real.images.shape[1:]
-    eyes = [load_extractor(name, shape=(height, width, channels)) for name in dict.fromkeys(extractors)]
+    eyes, told = _apart(
+        [(name, load_extractor(name, shape=(height, width, channels))) for name in dict.fromkeys(extractors)]
+    )
     for eye in eyes:
         check_metrics(metrics, eye)  # before minutes of drawing
     if classes and (real.label is None or not real.labels):
@@ -160,9 +170,25 @@ def compare(
         reference=real,
         lines=tuple(table.lines),
         remarks=(*table.remarks, *disagreements(ranked)),
-        notes=tuple(dict.fromkeys([*notes, *table.notes])),
+        notes=tuple(dict.fromkeys([*notes, *told, *table.notes])),
         seed=seed,
     )
+
+
+def _apart(given: Sequence[tuple[str, Extractor]]) -> tuple[list[Extractor], list[str]]:
+    """The extractors, each once, by what the user calls them; and what is to be said of those that have one name and
+    other weights: theirs is made part of it, so that no score overwrites another's."""
+    once: dict[tuple[str, str], tuple[str, Extractor]] = {}
+    for asked, eye in given:
+        once.setdefault((eye.name, eye.fingerprint), (asked, eye))
+    names = [name for name, _ in once]
+    eyes, told = [], []
+    for asked, eye in once.values():
+        tag = f"-{eye.fingerprint[:_TAG]}" if names.count(eye.name) > 1 else ""
+        published = {metric: f"{start}{tag}" for metric, start in eye.published.items()}
+        eyes.append(dataclasses.replace(eye, name=f"{eye.name}{tag}", published=published))
+        told += [f"{eyes[-1].name} is {asked}"] if tag else []
+    return eyes, told
 
 
 class _Table:

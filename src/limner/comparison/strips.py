@@ -1,4 +1,4 @@
-"""The comparison's pictures: a row of every contender beside each other's, of the same random numbers."""
+"""The comparison's pictures: a row of every contender beside each other's."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Column:
 
 
 def pictures(result: SideBySide) -> str:
-    """A row a class, or rows of consecutive numbers, real pictures first."""
+    """A row a class, where all that have classes share some, or rows of consecutive numbers; real pictures first."""
     columns = [_real(result), *(Column(one.name, one.images, one.labels) for one in result.contenders)]
-    labels = next((list(dict.fromkeys(one.labels)) for one in result.contenders if one.labels), [])
+    labels = _shared([one.labels for one in result.contenders if one.labels])
     rows: list[str | None] = list(labels[:_ROWS]) if labels else [None] * _ROWS
     side = max(result.reference.spec.size)
     many = max(1, min(_ACROSS, _PIXELS // side))
@@ -47,11 +47,19 @@ def pictures(result: SideBySide) -> str:
     head = "".join(f'<th scope="col">{escaped(column.name)}</th>' for column in columns)
     what = "A class a row" if labels else "Consecutive numbers"
     some = f", the first {_ROWS} of {len(labels)} classes" if len(labels) > _ROWS else ""
+    in_step = len({one.labels for one in result.contenders if one.draws}) == 1 or not labels
+    same = "What stands in one place of a row was drawn from the same random numbers by every generator."
+    told = f" {same}" if result.same_numbers and in_step else ""
     return (
-        f"<h2>Pictures</h2><p>{what}{some}; none left out. What stands in one place of a row was drawn from the same "
-        f'random numbers by every generator.</p><div class="scroll"><table class="beside{" pixels" * (side <= SMALL)}">'
+        f"<h2>Pictures</h2><p>{what}{some}; none left out.{told}</p>"
+        f'<div class="scroll"><table class="beside{" pixels" * (side <= SMALL)}">'
         f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _shared(labels: Sequence[Sequence[str]]) -> list[str]:
+    """The classes that all have, in the order of the first."""
+    return [name for name in dict.fromkeys(labels[0]) if all(name in own for own in labels)] if labels else []
 
 
 def _real(result: SideBySide) -> Column:

@@ -8,7 +8,7 @@ import sys
 
 from limner.comparison.contenders import Cost
 from limner.comparison.side_by_side import Line, SideBySide
-from limner.metrics.report import BETTER
+from limner.metrics.measures import way as way_of
 
 #: Width where nobody looks on: nothing is to be cut off in a file.
 _WIDE = 400
@@ -60,7 +60,7 @@ def _cells(line: Line) -> list[str]:
 
 def way(line: Line) -> str:
     """Which way is good: "lower" or "higher"."""
-    return next(BETTER[score.metric] for score in line.scores if score is not None)
+    return next(way_of(score.metric) for score in line.scores if score is not None)
 
 
 def written(cost: Cost, field: str, form: str) -> str:

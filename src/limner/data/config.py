@@ -80,9 +80,9 @@ class DataConfig:
             raise UserError(f"limit {self.limit} leaves no picture; give 1 or more")
 
     def like(self, spec: ImageSpec, source: str) -> DataConfig:
-        """These settings for another source, whose pictures are to become of this kind."""
+        """These settings for another source, all of whose pictures are to become of this kind."""
         mode, bits = cast(Mode, spec.mode), cast(Bits, spec.bits)
-        return replace(self, source=source, size=spec.size, mode=mode, bits=bits, buckets=0, stream="auto")
+        return replace(self, source=source, size=spec.size, mode=mode, bits=bits, buckets=0, stream="auto", limit=None)
 
 
 def _is_window(text: str) -> bool:

@@ -152,7 +152,11 @@ def _alpha_note(transparent: int, plan: Plan) -> list[str]:
 def _choose_size(sizes: Counter[tuple[int, int]], config: DataConfig) -> tuple[tuple[int, int], list[str]]:
     total = sizes.total()
     if config.size is not None:
-        return config.size, []
+        fitted = total - sizes[config.size]
+        shape = f"{config.size[0]} x {config.size[1]}"
+        return config.size, [f"{fitted:,} pictures are fitted to {shape} (height x width) by {config.fit}"] * bool(
+            fitted
+        )
     common, times = sizes.most_common(1)[0]
     agree = times >= _AGREE * total
     native = common if agree else (_median(sizes, 0), _median(sizes, 1))

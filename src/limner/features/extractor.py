@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,17 @@ Images = npt.NDArray[np.uint8 | np.uint16]
 Features = npt.NDArray[np.float32]
 
 MODES: dict[int, str] = {1: "grey (1 channel)", 3: "RGB (3 channels)", 4: "RGBA (4 channels)"}
+
+
+class Batches(Protocol):
+    """Pictures (N, H, W, C) of which some are fetched at a time: an array, or what stands for one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> Images: ...
+
+
 #: What :func:`as_rgb` does, for receipts.
 AS_RGB = "grey repeated to RGB, alpha composited on white"
 
@@ -109,7 +121,7 @@ def as_rgb(images: Images, device: torch.device) -> Tensor:
     return pixels.expand(-1, 3, -1, -1)
 
 
-def extract(extractor: Extractor, images: Images, *, batch: int | None = None, progress: bool = False) -> Features:
+def extract(extractor: Extractor, images: Batches, *, batch: int | None = None, progress: bool = False) -> Features:
     """Features (N, D) float32 of all pictures (N, H, W, C) uint8 or uint16, ``batch`` at a time, or as many as the
     extractor likes."""
     extractor.check(images.shape)
@@ -120,7 +132,7 @@ def extract(extractor: Extractor, images: Images, *, batch: int | None = None, p
     return out
 
 
-def scores(extractor: Extractor, images: Images, *, batch: int | None = None, progress: bool = False) -> Features:
+def scores(extractor: Extractor, images: Batches, *, batch: int | None = None, progress: bool = False) -> Features:
     """Class scores (N, K) float32 of all pictures; the extractor's network must be a classifier."""
     if extractor.logits is None:
         raise UserError(f"extractor '{extractor.name}' does not name classes; 'lenet' reads digits")

@@ -9,7 +9,8 @@ from limner.metrics.measures import METRICS, check_metrics, default_for
 from limner.metrics.originality import Copies, find_copies
 from limner.metrics.panel import better, disagreements, remarks
 from limner.metrics.per_class import ClassReport, per_class
-from limner.metrics.report import Receipt, Report, Row, Score
+from limner.metrics.report import Report, Row
+from limner.metrics.scores import Receipt, Score
 
 __all__ = [
     "METRICS",

@@ -1,7 +1,10 @@
-"""Keyed choices: which samples a measure looks at is a function of the seed, never of global state."""
+"""Choices: which samples a measure looks at, and of which classes. Functions of the seed, never of global state."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,3 +38,19 @@ def resampled(count: int, draws: int, seed: int, stream: str, first: int = 0) ->
     """(draws, count) indices below ``count``, drawn with replacement: draw i is the same however many are drawn."""
     words = bits(seed, torch.arange(first, first + draws), f"metrics/{stream}", count=count)
     return (words * count) >> 32  # 32-bit words: the product stays below 2**63
+
+
+def in_proportion(weights: Sequence[int], n: int) -> list[int]:
+    """(n,) numbers below ``len(weights)``, each about as often as its weight says, at any time: every next one is what
+    lacks most, so that equal weights are taken in turn. Fewer than there are weights are spread evenly over them."""
+    held = np.asarray(weights, np.int64)
+    total = int(held.sum())
+    if n < len(held):
+        middles = (2 * np.arange(n) + 1) * total
+        return [int(k) for k in np.searchsorted(2 * n * held.cumsum(), middles, side="right")]
+    lacking, out = np.zeros_like(held), []
+    for _ in range(n):
+        lacking += held
+        out.append(int(lacking.argmax()))
+        lacking[out[-1]] -= total
+    return out

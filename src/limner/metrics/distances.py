@@ -27,6 +27,10 @@ class Points:
         x = features.to(dtype) - centre
         return Points(x, x.square().sum(dim=1), centre)
 
+    def part(self, which: Tensor) -> Points:
+        """Those of a mask or of indices, about the same origin."""
+        return Points(self.x[which], self.squared[which], self.origin)
+
     def __len__(self) -> int:
         return len(self.x)
 

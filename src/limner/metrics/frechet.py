@@ -44,6 +44,13 @@ class Moments:
         between = apart[:, :, None] * apart[:, None, :] * (self.count * other.count / count)
         return Moments(count, mean, self.scatter + other.scatter + between)
 
+    def without(self, other: Moments) -> Moments:
+        """Those of the rest, ``other`` being of a part of these samples: what :meth:`merge` adds is taken away."""
+        count = self.count - other.count
+        apart = (other.mean - self.mean) * (self.count / count)
+        between = apart[:, :, None] * apart[:, None, :] * (count * other.count / self.count)
+        return Moments(count, other.mean - apart, self.scatter - other.scatter - between)
+
     @property
     def covariance(self) -> Tensor:
         """(G, d, d), unbiased; zero for a single sample."""

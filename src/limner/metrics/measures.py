@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from limner.metrics.kid import kernel_distance
 from limner.metrics.manifold import NEIGHBOURS
 from limner.metrics.originality import NEIGHBOURS as COPY_NEIGHBOURS
 from limner.metrics.originality import RATIO
-from limner.metrics.report import Receipt, Score, count_name
+from limner.metrics.scores import Receipt, Score, count_name
 from limner.metrics.sides import Comparison
 
 _WILSON = "95 % Wilson, the reference held fixed"
@@ -28,22 +29,53 @@ _JACKKNIFE = f"95 % jackknife over {GROUPS} keyed groups of the samples, the ref
 
 @dataclass(frozen=True)
 class Measure:
-    """What it needs to see of both sides, and how it scores them. ``logits`` are class scores of the samples, and
-    ``suffix`` ends the names of its scores. ``fewest`` samples are needed."""
+    """What it needs to see of both sides, how it scores them, and how that is read.
+
+    Attributes:
+        score: the sides to a score.
+        better: which way is good.
+        meaning: what it says, a sentence.
+        features, moments, logits, pixels: what it needs; ``logits`` are class scores of the samples.
+        label: what the names of its scores begin with, where that is not its own name.
+        suffix: what they end with.
+        fewest: samples that are needed.
+        ranks: whether a better value makes a better generator.
+    """
 
     score: Callable[[Comparison], Score]
+    better: Literal["lower", "higher"]
+    meaning: str
     features: bool = False
     moments: bool = False
     logits: bool = False
     pixels: bool = False
+    label: str = ""
     suffix: str = ""
     fewest: int = 1
+    ranks: bool = True
 
 
-def score_name(extractor: Extractor, metric: str, count: int, suffix: str = "", *, label: str | None = None) -> str:
-    """The name that carries the protocol: the measure (as ``label``, where that differs), the extractor, the count."""
+#: What is measured within classes alone: the share of samples that a classifier takes for what they were asked to be.
+LABEL_ACCURACY = "label_accuracy"
+_WITHIN = "class_"
+
+
+def score_name(extractor: Extractor, metric: str, count: int) -> str:
+    """The name that carries the protocol: the measure, the extractor, the count."""
+    measure = METRICS.get(metric)
+    label, suffix = (measure.label, measure.suffix) if measure else ("", "")
     start = extractor.published.get(metric, f"{label or metric}_{extractor.name}")
     return f"{start}_{count_name(count)}{suffix}"
+
+
+def way(metric: str) -> Literal["lower", "higher"]:
+    """Which way is good, of a measure or its mean over classes ("class_fd")."""
+    return "higher" if metric == LABEL_ACCURACY else METRICS[metric.removeprefix(_WITHIN)].better
+
+
+def ranks(metric: str) -> bool:
+    """Whether a better value of a measure, or of its mean over classes, makes a better generator."""
+    return metric == LABEL_ACCURACY or METRICS[metric.removeprefix(_WITHIN)].ranks
 
 
 def _made(
@@ -55,13 +87,11 @@ def _made(
     counts: tuple[int, int],
     interval: str,
     settings: str = "",
-    label: str | None = None,
-    suffix: str = "",
     extractor: Extractor | None = None,
 ) -> Score:
     """A score with name and receipt. ``counts`` are (samples, reference pictures)."""
     seen = c.extractor if extractor is None else extractor
-    name = score_name(seen, metric, counts[0], suffix, label=label)
+    name = score_name(seen, metric, counts[0])
     receipt = Receipt(
         extractor=seen.name,
         weights=seen.fingerprint,
@@ -113,7 +143,6 @@ def _overlap(c: Comparison, metric: str, value: float, spread: Interval, interva
         counts=(len(c.overlap.inside), len(c.overlap.reached)),
         interval=interval,
         settings=f"k={NEIGHBOURS}",
-        suffix=_K,
     )
 
 
@@ -157,7 +186,6 @@ def _inception_score(c: Comparison) -> Score:
         counts=(len(order), 0),
         interval=_BOOTSTRAP,
         settings=f"{SPLITS} splits, standard deviation over them {found.std:.2g}",
-        label="is",
     )
 
 
@@ -172,21 +200,75 @@ def _originality(c: Comparison) -> Score:
         counts=(count, c.real.count),
         interval=_WILSON,
         settings=f"nearer than {RATIO} of the mean of {COPY_NEIGHBOURS} nearest, or its mirror image is",
-        label="near_copies",
         extractor=c.pixels,
     )
 
 
 #: By the name that users write.
 METRICS: dict[str, Measure] = {
-    "fd": Measure(_frechet, moments=True, fewest=GROUPS),
-    "kid": Measure(_kernel, features=True, fewest=2),
-    "precision": Measure(_precision, features=True, suffix=_K, fewest=NEIGHBOURS + 1),
-    "recall": Measure(_recall, features=True, suffix=_K, fewest=GROUPS),
-    "density": Measure(_density, features=True, suffix=_K, fewest=NEIGHBOURS + 1),
-    "coverage": Measure(_coverage, features=True, suffix=_K, fewest=GROUPS),
-    "originality": Measure(_originality, pixels=True),
-    "inception_score": Measure(_inception_score, logits=True, fewest=SPLITS),
+    "fd": Measure(
+        _frechet,
+        "lower",
+        "Distance between the statistics of samples and of real pictures.",
+        moments=True,
+        fewest=GROUPS,
+    ),
+    "kid": Measure(
+        _kernel,
+        "lower",
+        "The same by a kernel; unbiased for few samples, may fall below zero.",
+        features=True,
+        fewest=2,
+    ),
+    "precision": Measure(
+        _precision,
+        "higher",
+        "Share of samples that look like real pictures.",
+        features=True,
+        suffix=_K,
+        fewest=NEIGHBOURS + 1,
+    ),
+    "recall": Measure(
+        _recall,
+        "higher",
+        "Share of real pictures that the generator could have drawn.",
+        features=True,
+        suffix=_K,
+        fewest=GROUPS,
+    ),
+    # It is above that of real pictures where a generator keeps to typical ones.
+    "density": Measure(
+        _density,
+        "higher",
+        "How many real pictures each sample lies among; above 1 where it keeps to the most typical.",
+        features=True,
+        suffix=_K,
+        fewest=NEIGHBOURS + 1,
+        ranks=False,
+    ),
+    "coverage": Measure(
+        _coverage,
+        "higher",
+        "Share of real pictures with a sample nearby.",
+        features=True,
+        suffix=_K,
+        fewest=GROUPS,
+    ),
+    "originality": Measure(
+        _originality,
+        "lower",
+        "Share of samples that repeat a training picture.",
+        pixels=True,
+        label="near_copies",
+    ),
+    "inception_score": Measure(
+        _inception_score,
+        "higher",
+        "How surely and how variously a classifier names classes; real pictures are not looked at.",
+        logits=True,
+        label="is",
+        fewest=SPLITS,
+    ),
 }
 
 

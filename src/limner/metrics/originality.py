@@ -20,6 +20,8 @@ from limner.metrics.distances import BLOCK, Points, nearest
 
 NEIGHBOURS = 50
 RATIO = 0.5
+#: Nearest pictures that are kept of each sample.
+_KEPT = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +29,21 @@ class Copies:
     """What is nearest to each sample.
 
     Attributes:
-        index: (N,) int64, the nearest training picture.
-        distance: (N,), to it.
-        ratio: (N,), that distance over the mean distance to the 50 nearest.
-        mirrored: (N,) bool, whether the sample's mirror image is what is near.
+        neighbours: (N, few) int64, the nearest training pictures, nearest first.
+        distances: (N, few), to them.
+        ratio: (N,), the distance to the nearest over the mean distance to the 50 nearest.
+        mirrored: (N,) bool, whether the sample's mirror image is what is near: the view whose ratio is smaller.
     """
 
-    index: Tensor
-    distance: Tensor
+    neighbours: Tensor
+    distances: Tensor
     ratio: Tensor
     mirrored: Tensor
+
+    @property
+    def index(self) -> Tensor:
+        """(N,) int64, the nearest training picture."""
+        return self.neighbours[:, 0]
 
     @property
     def near(self) -> Tensor:
@@ -49,7 +56,7 @@ class Copies:
 
 
 def find_copies(samples: Tensor, mirrored: Tensor, training: Points, *, block: int = BLOCK) -> Copies:
-    """The nearest training picture of each sample.
+    """The nearest training pictures of each sample.
 
     Args:
         samples: (N, D) pixels.
@@ -65,8 +72,9 @@ def find_copies(samples: Tensor, mirrored: Tensor, training: Points, *, block: i
         distances, indices = nearest(Points.of(view, training.origin, training.x.dtype), training, k, block=block)
         # A set of doubles has all its distances at zero: that is a copy, not a division by zero.
         ratio = distances[:, 0] / distances.mean(dim=1).clamp_min(torch.finfo(distances.dtype).tiny)
-        looks.append((indices[:, 0], distances[:, 0], ratio))
+        looks.append((indices[:, :_KEPT], distances[:, :_KEPT], ratio))
     straight, flipped = looks
-    mirror = flipped[1] < straight[1]
-    index, distance, ratio = (torch.where(mirror, f, s) for s, f in zip(straight, flipped, strict=True))
-    return Copies(index, distance, ratio, mirror)
+    # Not the nearer view: a picture of a dense place may be nearer, and what it copies stands apart in the other.
+    mirror = flipped[2] < straight[2]
+    neighbours, distances = (torch.where(mirror[:, None], flipped[i], straight[i]) for i in range(2))
+    return Copies(neighbours, distances, torch.where(mirror, flipped[2], straight[2]), mirror)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
-from limner.metrics.report import BETTER, Score
+from limner.metrics.measures import ranks, way
+from limner.metrics.scores import Score
 
 Scores = Mapping[str, Score]
 #: A Fréchet distance or KID up to so many times that of held-out real pictures counts as near it.
@@ -98,10 +99,8 @@ def disagreements(runs: Mapping[str, Sequence[Score]]) -> tuple[str, ...]:
         runs: the scores of each generator by its name; the same measures in the same order.
     """
     told = []
-    # Density tells no better from worse: it is above that of real pictures where a generator keeps to typical ones.
     for (one, left), (other, right) in combinations(runs.items(), 2):
-        pairs = [(a, b) for a, b in zip(left, right, strict=True) if not a.metric.endswith("density")]
-        ways = [(a.name, better(a, b)) for a, b in pairs]
+        ways = [(a.name, better(a, b)) for a, b in zip(left, right, strict=True)]
         first = [name for name, way in ways if way > 0]
         second = [name for name, way in ways if way < 0]
         if first and second:
@@ -113,10 +112,11 @@ def disagreements(runs: Mapping[str, Sequence[Score]]) -> tuple[str, ...]:
 
 
 def better(a: Score, b: Score) -> int:
-    """1 if ``a`` is better than ``b`` and their intervals are apart, -1 if ``b`` is, 0 if they overlap."""
-    if a.low <= b.high and b.low <= a.high:
+    """1 if ``a`` is better than ``b`` and their intervals are apart, -1 if ``b`` is, 0 if they overlap or the measure
+    does not tell better from worse."""
+    if not ranks(a.metric) or (a.low <= b.high and b.low <= a.high):
         return 0
-    return 1 if (a.value < b.value) == (BETTER[a.metric] == "lower") else -1
+    return 1 if (a.value < b.value) == (way(a.metric) == "lower") else -1
 
 
 def _prefer(names: Sequence[str]) -> str:

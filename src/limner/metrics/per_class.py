@@ -6,7 +6,6 @@ classes, and the share of samples that a classifier takes for what they were ask
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,8 +21,10 @@ from limner.errors import UserError, nearest
 from limner.features import Extractor, Images, load_extractor
 from limner.metrics.choice import choose, partition
 from limner.metrics.intervals import GROUPS, wilson
-from limner.metrics.measures import METRICS, score_name
-from limner.metrics.report import Receipt, Row, Score, row
+from limner.metrics.measures import LABEL_ACCURACY, METRICS, score_name
+from limner.metrics.notes import notes_on_baseline, notes_on_counts
+from limner.metrics.report import Row, row
+from limner.metrics.scores import Receipt, Score
 from limner.metrics.sides import Comparison, Eye, HasImages, Pictures, Side
 from limner.metrics.store import Store
 
@@ -99,21 +100,27 @@ def per_class(
             fit = [one for one, m in METRICS.items() if not (m.logits or m.pixels)]
             raise UserError(f"metric '{name}' is not measured within classes{nearest(name, fit)}")
     given, real = Pictures.of(images, "images"), Pictures.of(reference, "reference pictures")
-    height, width, channels = real.images.shape[1:]
+    height, width, channels = real.shape[1:]
     shape = (height, width, channels)
     eye = Eye(extractor or load_extractor("wavelets", shape=shape), Store(cache), progress=progress)
     judge = _Judge(eye, load_extractor("pixels", shape=shape), tuple(metrics), real.fingerprint, seed)
     fake = judge.look(given, labels, keep=False)
     truth = judge.look(real, reference_labels, keep=True)
-    names, left_out = _common(fake.labels, truth.labels)
+    names, notes = _common(fake.labels, truth.labels)
     classes = judge.classes(fake, truth, names)
+    counts = _enough(fake.labels, truth.labels)
+    dim = judge.dimensions(given) if any(METRICS[name].moments for name in metrics) else None
+    notes += notes_on_counts(min(counts.values()), dim, " of a class")
     known: dict[str, Score] = {}
     if baseline:
         apart = choose(len(truth.labels), min(len(fake.labels), len(truth.labels) // _HELD_SHARE), seed, "held-out")
         held, rest = truth.part(apart), truth.part(_others(apart, len(truth.labels)))
         if set(names) <= _enough(held.labels, rest.labels).keys():
             known = judge.means(judge.classes(held, rest, names), held)
-    return ClassReport(classes, judge.means(classes, fake), known, _notes(eye.extractor, classes, left_out))
+        unseen = int(np.isin(held.labels, names).sum())
+        compared = metrics if known else ()
+        notes += notes_on_baseline(sum(counts.values()), unseen, metrics, compared, " of these classes")
+    return ClassReport(classes, judge.means(classes, fake), known, tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +132,8 @@ class _Seen:
     features: Tensor | None
 
     def part(self, which: Tensor) -> _Seen:
-        rows = which.numpy()
-        digest = hashlib.sha256(self.pictures.fingerprint.encode() + rows.tobytes())
         features = None if self.features is None else self.features[which]
-        return _Seen(Pictures(np.asarray(self.pictures.images[rows]), digest.hexdigest()), self.labels[rows], features)
+        return _Seen(self.pictures.part(which), self.labels[which.numpy()], features)
 
     def of_class(self, name: str) -> _Seen:
         return self.part(torch.from_numpy(np.flatnonzero(self.labels == name)))
@@ -145,9 +150,9 @@ class _Judge:
     seed: int
 
     def look(self, pictures: Pictures, labels: Sequence[str], *, keep: bool) -> _Seen:
-        if len(pictures.images) != len(labels):
-            raise UserError(f"{len(labels)} labels for {len(pictures.images)} pictures; give one for each")
-        self.eye.extractor.check(pictures.images.shape)
+        if len(pictures) != len(labels):
+            raise UserError(f"{len(labels)} labels for {len(pictures)} pictures; give one for each")
+        self.eye.extractor.check(pictures.shape)
         wanted = self.eye.extractor.packets is None or any(METRICS[name].features for name in self.metrics)
         features = self.eye.features(pictures, keep=keep) if wanted else None
         return _Seen(pictures, np.asarray(labels, dtype=str), features)
@@ -159,16 +164,21 @@ class _Judge:
     def _within(self, fake: _Seen, real: _Seen, name: str) -> dict[str, Score]:
         groups = partition(len(fake.labels), GROUPS, self.seed, f"class-groups/{name}")
         sides = (
-            self._side(fake, groups, keep=False),
-            self._side(real, torch.zeros(len(real.labels), dtype=torch.int64), keep=True),
+            self._side(fake, groups),
+            self._side(real, torch.zeros(len(real.labels), dtype=torch.int64)),
         )
         compared = Comparison(self.eye.extractor, self.pixels, *sides, self.reference, self.seed, self.eye.store)
         return {metric: METRICS[metric].score(compared) for metric in self.metrics}
 
-    def _side(self, seen: _Seen, groups: Tensor, *, keep: bool) -> Side:
+    def _side(self, seen: _Seen, groups: Tensor) -> Side:
+        """What is seen of one class; there may be many, so nothing is kept of them."""
         wanted = any(METRICS[name].moments for name in self.metrics)
-        moments = self.eye.moments(seen.pictures, seen.features, groups, keep=keep) if wanted else ()
+        moments = self.eye.moments(seen.pictures, seen.features, groups, keep=False) if wanted else ()
         return Side(len(seen.labels), seen.features, moments)
+
+    def dimensions(self, pictures: Pictures) -> int:
+        """Of the Fréchet distance."""
+        return self.eye.extractor.groups(pictures[:1]).shape[2]
 
     def means(self, classes: Mapping[str, Mapping[str, Score]], fake: _Seen) -> dict[str, Score]:
         """Means over classes, and the share of all samples that are taken for their class."""
@@ -186,8 +196,8 @@ class _Judge:
         count = len(taken)
         share = float((np.asarray(extractor.classes)[taken] == fake.labels).mean())
         receipt = _receipt(extractor, count, 0, self.reference, self.seed, "95 % Wilson")
-        name = score_name(extractor, "label_accuracy", count)
-        return {"label_accuracy": Score("label_accuracy", name, share, *wilson(share, count), receipt)}
+        name = score_name(extractor, LABEL_ACCURACY, count)
+        return {LABEL_ACCURACY: Score(LABEL_ACCURACY, name, share, *wilson(share, count), receipt)}
 
 
 def _receipt(extractor: Extractor, n: int, n_reference: int, reference: str, seed: int, interval: str) -> Receipt:
@@ -213,7 +223,7 @@ def _mean(extractor: Extractor, metric: str, scores: Sequence[Score]) -> Score:
         settings=f"mean over {count} classes of {each[0]} to {each[-1]} samples"
         + (f", {first.settings}" if first.settings else ""),
     )
-    name = score_name(extractor, metric, receipt.n, METRICS[metric].suffix)
+    name = score_name(extractor, metric, receipt.n)
     return Score(f"class_{metric}", f"class_{name}", value, low, high, receipt)
 
 
@@ -224,14 +234,23 @@ def _enough(asked: Names, known: Names) -> dict[str, int]:
 
 
 def _common(asked: Names, known: Names) -> tuple[list[str], list[str]]:
-    """The classes to measure, and the others that were asked for."""
+    """The classes to measure, and what is to be said of the others."""
     enough = list(_enough(asked, known))
     if not enough:
         raise UserError(
             f"no class has {FEWEST} samples and {FEWEST} reference pictures; the samples have the classes "
             f"{_listed(np.unique(asked))}, the reference {_listed(np.unique(known))}"
         )
-    return enough, [str(name) for name in np.unique(asked) if str(name) not in enough]
+    notes = []
+    left_out = [str(name) for name in np.unique(asked) if str(name) not in enough]
+    if left_out:
+        notes.append(
+            f"{len(left_out)} classes have fewer than {FEWEST} pictures on a side and are left out: {_listed(left_out)}"
+        )
+    unasked = sorted(set(known.tolist()) - set(asked.tolist()))
+    if unasked:
+        notes.append(f"{len(unasked)} classes of the reference are not among the samples: {_listed(unasked)}")
+    return enough, notes
 
 
 def _listed(names: Sequence[str] | Names) -> str:
@@ -243,20 +262,3 @@ def _others(which: Tensor, count: int) -> Tensor:
     rest = torch.ones(count, dtype=torch.bool)
     rest[which] = False
     return rest.nonzero()[:, 0]
-
-
-def _notes(
-    extractor: Extractor, classes: Mapping[str, Mapping[str, Score]], left_out: Sequence[str]
-) -> tuple[str, ...]:
-    notes = []
-    if left_out:
-        notes.append(
-            f"{len(left_out)} classes have fewer than {FEWEST} pictures on a side and are left out: {_listed(left_out)}"
-        )
-    fewest = min(score.receipt.n for scores in classes.values() for score in scores.values())
-    if extractor.packets is None and fewest <= extractor.dim and any("fd" in scores for scores in classes.values()):
-        notes.append(
-            f"{fewest} samples of a class for {extractor.dim} dimensions: the Fréchet distance within classes is "
-            "biased upwards, and is to be compared with that of equal counts alone"
-        )
-    return tuple(notes)

@@ -9,13 +9,14 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from limner.distributed import ALONE, World
 from limner.errors import UserError
 from limner.features import Extractor, Images, extract, scores
-from limner.features.extractor import MODES, slices
+from limner.features.extractor import MODES, Batches, slices
 from limner.metrics.choice import choose, partition
 from limner.metrics.distances import Points
 from limner.metrics.frechet import Moments, Reference, merged
@@ -26,6 +27,9 @@ from limner.metrics.store import Store, Tensors
 
 #: Most pictures of a side that precision, recall, density and coverage look at.
 MOST_MANIFOLD = 10_000
+#: Bytes that are hashed together.
+_HASHED = 2**24
+Rows = npt.NDArray[np.int64]
 
 
 @runtime_checkable
@@ -38,31 +42,67 @@ class HasImages(Protocol):
     def fingerprint(self) -> str: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures (N, H, W, C) uint8 or uint16 with a hash that names them."""
+    """Pictures (N, H, W, C) uint8 or uint16: all that ``whole`` holds, or its ``rows``, fetched as they are asked for.
 
-    images: Images
-    fingerprint: str
+    ``named`` gives a hash that names them.
+    """
+
+    whole: Images
+    named: Callable[[], str]
+    rows: Rows | None = None
 
     @staticmethod
     def of(source: HasImages | Images, what: str) -> Pictures:
         """``what`` names them in messages."""
         if isinstance(source, HasImages):
-            pictures = Pictures(source.images, source.fingerprint)
+            pictures = Pictures(source.images, lambda: source.fingerprint)
         else:
             images = np.asarray(source)
-            digest = hashlib.sha256(repr(images.shape).encode() + np.ascontiguousarray(images).tobytes())
-            pictures = Pictures(images, digest.hexdigest())
-        images = pictures.images
+            pictures = Pictures(images, lambda: _hashed(images))
+        images = pictures.whole
         if images.ndim != 4 or images.dtype not in (np.uint8, np.uint16):
             found = f"{images.dtype} {images.shape}"
             raise UserError(f"the {what} must be uint8 or uint16 (N, H, W, C); they are {found}")
         return pictures
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Computed when it is first asked for: nobody asks for that of samples."""
+        return self.named()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.whole.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.whole) if self.rows is None else len(self.rows)
+
+    def __getitem__(self, part: slice | Rows) -> Images:
+        return np.asarray(self.whole[part if self.rows is None else self.rows[part]])
+
+    def part(self, which: Tensor) -> Pictures:
+        """Those with the indices ``which``."""
+        rows = which.numpy()
+
+        def named() -> str:
+            return hashlib.sha256(self.fingerprint.encode() + rows.astype("<i8").tobytes()).hexdigest()
+
+        return Pictures(self.whole, named, rows if self.rows is None else self.rows[rows])
+
     def describe(self) -> str:
-        height, width, channels = self.images.shape[1:]
+        height, width, channels = self.whole.shape[1:]
         return f"{height}x{width} {MODES.get(channels, f'{channels} channels')}"
+
+
+def _hashed(images: Images) -> str:
+    """A few pictures at a time: a memory map may be larger than the memory."""
+    digest = hashlib.sha256(repr(images.shape).encode())
+    step = max(1, _HASHED // max(1, images[:1].nbytes))
+    for first in range(0, len(images), step):
+        digest.update(np.ascontiguousarray(images[first : first + step]).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -77,13 +117,13 @@ class Eye:
 
     def features(self, pictures: Pictures, keep: bool) -> Tensor:
         """(N, D) float32, kept in the store if asked."""
-        shape = (len(pictures.images), self.extractor.dim)
+        shape = (len(pictures), self.extractor.dim)
 
         def compute() -> dict[str, Tensor]:
-            return {"features": torch.from_numpy(self._extract(pictures.images))}
+            return {"features": torch.from_numpy(self._extract(pictures))}
 
         if not keep and self.world.size > 1:
-            return torch.cat([seen for _, seen in self._shared(pictures.images, self.extractor)])
+            return torch.cat([seen for _, seen in self._shared(pictures, self.extractor)])
         if not keep:
             return compute()["features"]
         return self._kept(self.key(pictures, what="features"), {"features": shape}, compute)["features"]
@@ -94,7 +134,7 @@ class Eye:
         if head is not None and features is not None:
             with torch.inference_mode():
                 return torch.cat([head(part).float().cpu() for part in torch.split(features, 10_000)])
-        return torch.from_numpy(scores(self.extractor, pictures.images, progress=self.progress))
+        return torch.from_numpy(scores(self.extractor, pictures, progress=self.progress))
 
     def moments(self, pictures: Pictures, features: Tensor | None, blocks: Tensor, keep: bool) -> tuple[Moments, ...]:
         """Moments of each block, ``blocks`` (N,) naming the block of each picture from 0 on, none of them empty."""
@@ -102,13 +142,13 @@ class Eye:
         if self.extractor.packets is None and features is not None:
             return tuple(Moments.of(features[blocks == block]) for block in range(count))
         if not keep:
-            return _moments(self._shared(pictures.images, self.extractor.groups), blocks, count)
-        _, groups, d = self.extractor.groups(np.asarray(pictures.images[:1])).shape
+            return _moments(self._shared(pictures, self.extractor.groups), blocks, count)
+        _, groups, d = self.extractor.groups(pictures[:1]).shape
         shapes = {"count": (count,), "mean": (count, groups, d), "scatter": (count, groups, d, d)}
         layout = hashlib.sha256(blocks.numpy().tobytes()).hexdigest()
 
         def compute() -> dict[str, Tensor]:
-            parts = _moments(self._alone(pictures.images, self.extractor.groups), blocks, count)
+            parts = _moments(self._alone(pictures, self.extractor.groups), blocks, count)
             return {
                 "count": torch.tensor([p.count for p in parts]),
                 "mean": torch.stack([p.mean for p in parts]),
@@ -123,23 +163,25 @@ class Eye:
         """What statistics of these pictures depend on."""
         e = self.extractor
         seen = {"extractor": e.name, "weights": e.fingerprint, "resizer": e.resizer}
-        return {**seen, "pictures": pictures.fingerprint, "n": len(pictures.images), **settings}
+        return {**seen, "pictures": pictures.fingerprint, "n": len(pictures), **settings}
 
-    def _extract(self, images: Images) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def _extract(self, images: Batches) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return extract(self.extractor, images, progress=self.progress)
 
     def _kept(
         self, key: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]], compute: Callable[[], Tensors]
     ) -> Tensors:
-        if self.store.folder is not None:
-            self.world.lead(lambda: bool(self.store.get(key, shapes, compute)))
-        return self.store.get(key, shapes, compute)
+        if self.store.folder is None or self.world.size == 1:
+            return self.store.get(key, shapes, compute)
+        found: list[Tensors] = []
+        self.world.lead(lambda: found.append(self.store.get(key, shapes, compute)))
+        return found[0] if found else self.store.get(key, shapes, compute)
 
-    def _alone(self, images: Images, see: Callable[[Images], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    def _alone(self, images: Batches, see: Callable[[Images], Tensor]) -> Iterator[tuple[slice, Tensor]]:
         label = f"{self.extractor.name} moments" if self.progress else None
         return ((part, see(images[part])) for part in slices(len(images), self.extractor.batch, label))
 
-    def _shared(self, images: Images, see: Callable[[Images], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    def _shared(self, images: Batches, see: Callable[[Images], Tensor]) -> Iterator[tuple[slice, Tensor]]:
         """What is seen of each batch, in order; the processes take the batches in turn, and all get all."""
         if self.world.size == 1:
             yield from self._alone(images, see)
@@ -171,7 +213,7 @@ def _moments(seen: Iterable[tuple[slice, Tensor]], blocks: Tensor, count: int) -
 @dataclass(frozen=True, eq=False)
 class Side:
     """What was seen of some pictures; None or () where no metric asked for it. ``logits`` and ``pixels`` are of samples
-    only, ``training`` of reference pictures only."""
+    only, ``training`` and ``whole`` (all of a reference, of which results are kept) of reference pictures only."""
 
     count: int
     features: Tensor | None = None
@@ -179,6 +221,7 @@ class Side:
     logits: Tensor | None = None
     pixels: tuple[Tensor, Tensor] | None = None
     training: Points | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,13 +255,14 @@ class Comparison:
         fake, real = self.features
         # As many of each: coverage and recall depend on both counts.
         size = min(len(fake), len(real), MOST_MANIFOLD)
+        store = self.store if self.real.whole and size == len(real) else Store(None)
         real = real[choose(len(real), size, self.seed, "manifold/real")]
         fake = fake[choose(len(fake), size, self.seed, "manifold/fake")]
-        real_side = self._reference_manifold(real)
+        real_side = self._reference_manifold(real, store)
         groups = partition(len(fake), GROUPS, self.seed, "manifold/groups")
         return overlap(real_side, Manifold.of(fake, origin=real_side.points.origin, groups=groups))
 
-    def _reference_manifold(self, features: Tensor) -> Manifold:
+    def _reference_manifold(self, features: Tensor, store: Store) -> Manifold:
         key = {
             "extractor": self.extractor.name,
             "weights": self.extractor.fingerprint,
@@ -232,7 +276,7 @@ class Comparison:
             made.append(Manifold.of(features))
             return {"radii": made[0].radii}
 
-        radii = self.store.get(key, {"radii": (len(features),)}, compute)["radii"]
+        radii = store.get(key, {"radii": (len(features),)}, compute)["radii"]
         return made[0] if made else Manifold(Points.of(features), radii, NEIGHBOURS)
 
     @property

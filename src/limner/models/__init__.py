@@ -4,19 +4,22 @@ from limner.models.critic import Critic
 from limner.models.dcgan import DCGANConfig
 from limner.models.dit import DiT, DiTConfig
 from limner.models.preconditioning import PRECONDITIONINGS, Preconditioned, PreconditionedFlowMap, Row
+from limner.models.residual_gan import ResidualGANConfig
 from limner.models.unet import UNet, UNetConfig
+from limner.models.vae import VAE, VAEConfig
 
 NetConfig = UNetConfig | DiTConfig
 """The shapes of all raw networks; ``fitted`` to pictures, they ``build`` one."""
 
-AdversarialNetConfig = DCGANConfig
+AdversarialNetConfig = DCGANConfig | ResidualGANConfig
 """The shapes of all pairs of networks, of which each makes a ``generator`` and a ``critic``."""
 
-GeneratorNetConfig = AdversarialNetConfig
+GeneratorNetConfig = AdversarialNetConfig | VAEConfig
 """The shapes of all generators."""
 
 __all__ = [
     "PRECONDITIONINGS",
+    "VAE",
     "AdversarialNetConfig",
     "Critic",
     "DCGANConfig",
@@ -26,7 +29,9 @@ __all__ = [
     "NetConfig",
     "Preconditioned",
     "PreconditionedFlowMap",
+    "ResidualGANConfig",
     "Row",
     "UNet",
     "UNetConfig",
+    "VAEConfig",
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from limner.contracts import Condition
+from limner.errors import UserError
 
 #: Longest side of the smallest maps that a stack of halvings ends with.
 _SMALLEST = 7
@@ -18,20 +21,33 @@ class Critic(nn.Module):
         raise NotImplementedError
 
 
+Wrap = Callable[[nn.Module], nn.Module]
+"""What is done to every layer that has weights, such as a spectral norm."""
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """Nothing."""
+    return module
+
+
 class Projection(nn.Module):
     """Scores features, and by how much they suit a class where there are classes (Miyato and Koyama 2018, equation 3).
 
     Args:
         features: of a picture.
         classes: number of labels; 0 scores pictures alone.
+        wrap: of both layers.
     """
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, features: int, classes: int, wrap: Wrap = plain) -> None:
         super().__init__()
-        self.score = nn.Linear(features, 1)
-        self.classes = nn.Embedding(classes, features) if classes else None
-        if self.classes is not None:
-            nn.init.normal_(self.classes.weight, 0.0, features**-0.5)
+        # No bias: in games of differences it has no slope, and would drift.
+        self.score = wrap(nn.Linear(features, 1, bias=False))
+        self.classes: nn.Module | None = None
+        if classes:
+            embedding = nn.Embedding(classes, features)
+            nn.init.normal_(embedding.weight, 0.0, features**-0.5)
+            self.classes = wrap(embedding)
 
     def forward(self, features: Tensor, cond: Condition) -> Tensor:
         """(N,) from features (N, features)."""
@@ -44,7 +60,16 @@ class Projection(nn.Module):
 
 def halvings(size: tuple[int, int]) -> list[tuple[int, int]]:
     """(height, width) of maps from a picture's down to at most 7 on the longer side, each half of the one before,
-    rounded up."""
+    rounded up.
+
+    Raises:
+        UserError: the picture itself is as small as that.
+    """
+    if max(size) <= _SMALLEST:
+        raise UserError(
+            f"the pictures are {size[1]}x{size[0]}; these networks halve them at least once, from a longer side of "
+            f"{_SMALLEST + 1} pixels on: enlarge them with --data.size, or train flow"
+        )
     sizes = [size]
     while max(sizes[-1]) > _SMALLEST:
         height, width = sizes[-1]

@@ -73,7 +73,7 @@ class DCGANGenerator(Generator):
         super().__init__()
         self.code = config.code
         self.sizes = halvings(spec.size)[::-1]
-        widths = config.widths(max(1, len(self.sizes) - 1))[::-1]
+        widths = config.widths(len(self.sizes) - 1)[::-1]
         self.label = nn.Embedding(classes, config.code) if classes else None
         self.first = widths[0], *self.sizes[0]
         # No bias before a batch norm, which takes it away again: it would drift.
@@ -84,10 +84,7 @@ class DCGANGenerator(Generator):
         for into, out in pairwise(widths):
             self.grow.append(nn.ConvTranspose2d(into, out, 4, stride=2, padding=1, bias=False))
             self.norms.append(BatchNorm(out))
-        if len(self.sizes) > 1:
-            self.head: nn.Module = nn.ConvTranspose2d(widths[-1], spec.channels, 4, stride=2, padding=1)
-        else:
-            self.head = nn.Conv2d(widths[-1], spec.channels, 3, padding=1)
+        self.head = nn.ConvTranspose2d(widths[-1], spec.channels, 4, stride=2, padding=1)
         _initialised(self)
 
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
@@ -113,12 +110,9 @@ class DCGANCritic(Critic):
     def __init__(self, config: DCGANConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
         sizes = halvings(spec.size)
-        widths = config.widths(max(1, len(sizes) - 1))
+        widths = config.widths(len(sizes) - 1)
         self.stride = 2 ** (len(sizes) - 1)
-        if len(sizes) > 1:
-            self.first = nn.Conv2d(spec.channels, widths[0], 4, stride=2, padding=1)
-        else:
-            self.first = nn.Conv2d(spec.channels, widths[0], 3, padding=1)
+        self.first = nn.Conv2d(spec.channels, widths[0], 4, stride=2, padding=1)
         self.shrink, self.norms = nn.ModuleList(), nn.ModuleList()
         for into, out in pairwise(widths):
             self.shrink.append(nn.Conv2d(into, out, 4, stride=2, padding=1, bias=False))

@@ -24,6 +24,8 @@ from limner.models.layers import attend, narrow, padded, silu, to_multiple, wide
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12
+#: Largest patch, also where that leaves more tokens.
+_LARGEST = 64
 #: Of the rotary angles, by position in tokens.
 _BASE = 100.0
 
@@ -36,7 +38,8 @@ class DiTConfig:
         width: of a token; a multiple of 4 x heads.
         depth: blocks.
         heads: of attention.
-        patch: pixels along a token's side; 0 fits it to the pictures, so that the longer side has 7 to 12 tokens.
+        patch: pixels along a token's side; 0 fits it to the pictures, so that the longer side has 7 to 12 tokens,
+            or more where 64 pixels are too few for that.
         dropout: probability after attention and after the two-layer network.
         checkpointing: forget what blocks computed and compute it again for the gradients: less memory, a third more
             time.
@@ -51,7 +54,13 @@ class DiTConfig:
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        bounds = {"width": (4, 16384), "depth": (1, 256), "heads": (1, 256), "patch": (0, 64), "dropout": (0, 0.99)}
+        bounds = {
+            "width": (4, 16384),
+            "depth": (1, 256),
+            "heads": (1, 256),
+            "patch": (0, _LARGEST),
+            "dropout": (0, 0.99),
+        }
         for name, (lowest, highest) in bounds.items():
             within(f"net.{name}", getattr(self, name), lowest, highest)
         if self.width % (4 * self.heads):
@@ -61,7 +70,7 @@ class DiTConfig:
         """With nothing left to be fitted to pictures of this (height, width)."""
         if self.patch:
             return self
-        return replace(self, patch=2 ** max(0, math.ceil(math.log2(max(size) / _LONGEST))))
+        return replace(self, patch=min(_LARGEST, 2 ** max(0, math.ceil(math.log2(max(size) / _LONGEST)))))
 
     def build(self, spec: ImageSpec, classes: int, channels: int, *, jumps: bool = False) -> DiT:
         """The network with fresh weights, for pictures of ``spec``; it gives ``channels`` channels. With ``jumps`` it

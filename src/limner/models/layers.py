@@ -94,8 +94,11 @@ class BatchNorm(nn.BatchNorm2d):
             n = count.detach()
             self.running_mean.lerp_(mean.detach(), share)
             self.running_var.lerp_(variance.detach() * n / (n - 1).clamp_min(1), share)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return torch.addcmul((self.bias - mean * scale)[:, None, None], x, scale[:, None, None])
+        scale = (variance + self.eps).rsqrt()
+        shift = -mean * scale
+        if self.affine:
+            scale, shift = scale * self.weight, torch.addcmul(self.bias, shift, self.weight)
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
 
 
 def together(module: nn.Module, world: World) -> None:

@@ -23,6 +23,8 @@ from limner.models.layers import GroupNorm, attend, padded, scaled, silu, zeroed
 
 #: Shortest longer side that an automatic stem leaves.
 _SHORTEST = 12
+#: Largest unshuffle, also where that leaves more.
+_LARGEST = 64
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class UNetConfig:
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        bounds = {"width": (1, 8192), "blocks": (1, 64), "unshuffle": (0, 64), "dropout": (0, 0.99)}
+        bounds = {"width": (1, 8192), "blocks": (1, 64), "unshuffle": (0, _LARGEST), "dropout": (0, 0.99)}
         for name, (lowest, highest) in bounds.items():
             within(f"net.{name}", getattr(self, name), lowest, highest)
         if not 1 <= len(self.multipliers) <= 12 or not all(1 <= m <= 64 for m in self.multipliers):
@@ -64,7 +66,7 @@ class UNetConfig:
         """With nothing left to be fitted to pictures of this (height, width)."""
         if self.unshuffle:
             return self
-        return replace(self, unshuffle=2 ** max(0, math.floor(math.log2(max(size) / _SHORTEST))))
+        return replace(self, unshuffle=min(_LARGEST, 2 ** max(0, math.floor(math.log2(max(size) / _SHORTEST)))))
 
     def build(self, spec: ImageSpec, classes: int, channels: int, *, jumps: bool = False) -> UNet:
         """The network with fresh weights, for pictures of ``spec``; it gives ``channels`` channels. With ``jumps`` it

@@ -2,6 +2,7 @@
 
 from limner.objectives.adversarial import Adversarial, AdversarialConfig
 from limner.objectives.denoising import Denoising, DenoisingConfig
+from limner.objectives.elbo import ELBO, ELBOConfig
 from limner.objectives.flow_map import FlowMapConfig, FlowMapping, MatchingConfig
 from limner.objectives.matching import MatchedFlowMapping
 from limner.objectives.noise_levels import Discrete, LogitNormal, LogNormal, NoiseLevels
@@ -11,6 +12,7 @@ from limner.objectives.penalties import Clipping, GradientPenalty, NoPenalty, Ze
 from limner.objectives.variational import HybridDenoising
 
 __all__ = [
+    "ELBO",
     "AdamWConfig",
     "Adversarial",
     "AdversarialConfig",
@@ -20,6 +22,7 @@ __all__ = [
     "Denoising",
     "DenoisingConfig",
     "Discrete",
+    "ELBOConfig",
     "FlowMapConfig",
     "FlowMapping",
     "GradientPenalty",

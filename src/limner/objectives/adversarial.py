@@ -68,14 +68,17 @@ class AdversarialConfig:
         game: what they lose: a name of :data:`GAMES`.
         critic_steps: of the critic, each with fresh pictures, for one of the generator.
         penalty: what keeps the critic smooth.
+        orthogonal: weight of the generator's orthogonal regularisation (Brock et al. 2019, equation 3); 0 is off.
     """
 
     game: Game = "non-saturating"
     critic_steps: int = 1
     penalty: Penalty = NoPenalty()  # noqa: RUF009 - frozen
+    orthogonal: float = 0.0
 
     def __post_init__(self) -> None:
         within("objective.critic-steps", self.critic_steps, 1, 100)
+        within("objective.orthogonal", self.orthogonal, 0, 1000)
 
 
 class Adversarial(Objective):
@@ -171,7 +174,23 @@ class Adversarial(Objective):
         made = self.made(self.generator, batch.cond, context)
         of_made = self.critic(made, batch.cond)
         of_real = self.critic(batch.images, batch.cond) if self.losing.both else of_made
-        return {"loss": self.losing.generator(of_real, of_made).mean()}
+        loss = self.losing.generator(of_real, of_made).mean()
+        if not self.config.orthogonal:
+            return {"loss": loss}
+        charged = self.config.orthogonal * orthogonality(self.generator)
+        return {"loss": loss + charged, "orthogonality": charged.detach()}
 
     def _after_critic(self, context: Context, told: Losses) -> None:
         self.config.penalty.after(self.critic)
+
+
+def orthogonality(network: nn.Module) -> Tensor:
+    """The sum of the squared products of all pairs of different rows, over all matrices and convolutions inside (Brock
+    et al. 2019, equation 3)."""
+    parts = [p for p in network.parameters() if p.ndim >= 2]
+    total = parts[0].new_zeros(())
+    for part in parts:
+        rows = part.flatten(1)
+        product = rows @ rows.T
+        total = total + product.square().sum() - product.diagonal().square().sum()
+    return total

@@ -18,6 +18,7 @@ from limner import random
 from limner.contracts import Condition, Denoiser, Level, Prediction
 from limner.errors import UserError, within
 from limner.models import PreconditionedFlowMap
+from limner.noise_schedules import flow_level
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
 from limner.objectives.optimizers import OptimizerConfig, Optimizers
 
@@ -81,8 +82,7 @@ class FlowMapConfig:
 
     def level(self, position: Tensor) -> Level:
         """Of positions in [0, 1], 1 being noise."""
-        noise, signal = self.shift * position, 1 - position
-        return Level(signal / (signal + noise), noise / (signal + noise))
+        return flow_level(position, self.shift)
 
 
 @dataclass(frozen=True)

@@ -10,29 +10,37 @@ from typing import Any
 from limner.config import from_json
 from limner.data import DataConfig
 from limner.errors import UserError, nearest
+from limner.recipes.biggan import biggan
 from limner.recipes.consistency import consistency
 from limner.recipes.dcgan import dcgan
 from limner.recipes.ddpm import ddpm
-from limner.recipes.decode import AdversarialRecipe
+from limner.recipes.decode import AdversarialRecipe, VAERecipe
 from limner.recipes.dit import dit
 from limner.recipes.edm import edm
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
 from limner.recipes.refine import RefineRecipe
+from limner.recipes.sagan import sagan
 from limner.recipes.sizes import SIZES, Size, size_for
+from limner.recipes.vae import vae
+from limner.recipes.wgan_gp import wgan_gp
 from limner.training.config import Budget
 from limner.training.folders import RECIPE
 from limner.training.run import RunResult, start
 from limner.training.run import resume as _resume
 
-AnyRecipe = RefineRecipe | FlowMapRecipe | AdversarialRecipe
+AnyRecipe = RefineRecipe | FlowMapRecipe | AdversarialRecipe | VAERecipe
 RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "flow": flow,
     "edm": edm,
     "ddpm": ddpm,
     "dit": dit,
     "consistency": consistency,
+    "vae": vae,
     "dcgan": dcgan,
+    "wgan-gp": wgan_gp,
+    "sagan": sagan,
+    "biggan": biggan,
 }
 #: The budget of those who name none.
 DEFAULT_MINUTES = 5.0
@@ -47,6 +55,8 @@ __all__ = [
     "FlowMapRecipe",
     "RefineRecipe",
     "Size",
+    "VAERecipe",
+    "biggan",
     "consistency",
     "dcgan",
     "ddpm",
@@ -56,8 +66,11 @@ __all__ = [
     "numbered",
     "recipe",
     "resume",
+    "sagan",
     "size_for",
     "train",
+    "vae",
+    "wgan_gp",
 ]
 
 

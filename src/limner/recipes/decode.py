@@ -1,12 +1,12 @@
-"""The settings of generators that learn from a critic."""
+"""The settings of generators: those that learn from a critic, and variational autoencoders."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from limner.contracts import DataStats, DecodeConfig, ImageSpec
-from limner.models import AdversarialNetConfig
-from limner.objectives import Adversarial, AdversarialConfig, OptimizerConfig
+from limner.contracts import Autoencoding, DataStats, DecodeConfig, ImageSpec
+from limner.models import AdversarialNetConfig, VAEConfig
+from limner.objectives import ELBO, Adversarial, AdversarialConfig, ELBOConfig, OptimizerConfig
 from limner.recipes.common import Settings
 from limner.training.job import Lesson
 from limner.training.snapshot import GeneratorConfig
@@ -36,4 +36,28 @@ class AdversarialRecipe(Settings):
         critic = self.net.critic(spec, len(labels))
         optimizers = (self.optimizer, self.critic_optimizer)
         objective = Adversarial(generator, critic, self.objective, *optimizers, classes=len(labels))
+        return Lesson(objective, "generator", config.model(generator), config, evaluations=1)
+
+
+@dataclass(frozen=True)
+class VAERecipe(Settings):
+    """A variational autoencoder on pixels.
+
+    Attributes:
+        net: shape of encoder and decoder.
+        objective: what is weighed.
+        optimizer: how the weights move.
+        sampling: how samples are drawn from the snapshot by default.
+    """
+
+    net: VAEConfig
+    objective: ELBOConfig
+    optimizer: OptimizerConfig
+    sampling: DecodeConfig = field(default_factory=DecodeConfig)
+
+    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+        config = GeneratorConfig(self.net, spec, labels, self.sampling)
+        generator = config.network()
+        assert isinstance(generator, Autoencoding)
+        objective = ELBO(generator, self.objective, self.optimizer, 2**spec.bits)
         return Lesson(objective, "generator", config.model(generator), config, evaluations=1)

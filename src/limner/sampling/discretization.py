@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limner.contracts import Level, RefineConfig
 from limner.errors import UserError, nearest
-from limner.noise_schedules import STEPS, NoiseSchedule
+from limner.noise_schedules import STEPS, NoiseSchedule, flow_level
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,8 @@ class FlowTimes:
 
     def levels(self, steps: int) -> Level:
         even = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
-        noise, signal = self.shift * even, 1 - even
-        # As two shares of one sum, both ends are exact: 1 - t would leave 1e-16 of a picture at t = 1.
-        return Level((signal / (signal + noise)).float(), (noise / (signal + noise)).float())
+        level = flow_level(even, self.shift)
+        return Level(level.alpha.float(), level.sigma.float())
 
 
 @dataclass(frozen=True)

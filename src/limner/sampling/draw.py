@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,11 @@ from limner.distributed import ALONE, World
 from limner.errors import UserError, nearest, within
 from limner.sampling import decoding, refining
 from limner.shards import is_sharded
+
+#: Samples drawn together, and most of one draw.
+BATCH, MOST = 128, 10_000_000
+#: What :func:`asking` has set.
+_ASK: ContextVar[Callable[[], None] | None] = ContextVar("ask", default=None)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,16 @@ def as_they_draw(*nets: nn.Module) -> Iterator[None]:
             net.train(training)
 
 
+@contextmanager
+def asking(ask: Callable[[], None]) -> Iterator[None]:
+    """For as long as this lasts, draws call ``ask`` before each turn, all processes alike; what it raises ends them."""
+    before = _ASK.set(ask)
+    try:
+        yield
+    finally:
+        _ASK.reset(before)
+
+
 def to_pixels(images: Tensor, bits: int) -> np.ndarray:
     """(N, C, H, W) in [-1, 1] to (N, H, W, C), uint8 for 8 bits and uint16 for 16: the nearest levels."""
     top = 2**bits - 1
@@ -100,8 +116,9 @@ def to_pixels(images: Tensor, bits: int) -> np.ndarray:
     return whole.astype(np.uint8 if bits == 8 else np.uint16, copy=False)
 
 
-def labels_for(model: Model, n: int, label: int | str | list[int] | None) -> Condition:
-    """The condition of n samples: one label for all, one each, or (None) the classes in turn.
+def labels_for(model: Model, n: int, label: int | str | list[int] | None, first: int = 0) -> Condition:
+    """The condition of the n samples from number ``first`` on: one label for all, one each, or (None) the classes in
+    turn.
 
     Raises:
         UserError: the model has no classes, or not that one.
@@ -111,7 +128,7 @@ def labels_for(model: Model, n: int, label: int | str | list[int] | None) -> Con
             raise UserError("this model was trained without labels; leave --label out")
         return Condition()
     if label is None:
-        return Condition(label=torch.arange(n) % len(model.labels))
+        return Condition(label=torch.arange(first, first + n) % len(model.labels))
     wanted = label if isinstance(label, list) else [label] * n
     if len(wanted) != n:
         raise UserError(f"{len(wanted)} labels for {n} samples; give one, or one for each")
@@ -140,6 +157,7 @@ def sample(
     model: Model,
     n: int,
     *,
+    first: int = 0,
     label: int | str | list[int] | None = None,
     seed: int = 0,
     steps: int | None = None,
@@ -150,7 +168,7 @@ def sample(
     config: SampleConfig | None = None,
     guide: Model | None = None,
     size: tuple[int, int] | None = None,
-    batch: int = 128,
+    batch: int = BATCH,
     precision: Precision = "float32",
     on_progress: Callable[[int], None] | None = None,
     world: World = ALONE,
@@ -162,6 +180,8 @@ def sample(
 
     Args:
         model: from ``limner.load``.
+        first: number of the first picture: those from ``first`` to ``first + n - 1`` are drawn, the same ones as in
+            drawing all from 0 on.
         label: of all samples by name or number, or a number each; None takes the classes in turn.
         seed: 64 bits.
         steps, solver, guidance: override the defaults of a model that refines noise.
@@ -179,29 +199,32 @@ def sample(
     Raises:
         UserError: a setting that the model or limner does not know.
     """
-    within("n", n, 1, 10_000_000)
+    within("n", n, 1, MOST)
+    within("first", first, 0, MOST)
     if size is not None:
-        model = _at_size(model, size)
+        model, guide = _at_size(model, size), guide and _at_size(guide, size)
     changes = {"steps": steps, "solver": solver, "guidance": guidance, "truncation": truncation, "cut": cut}
     resolved, way = resolve(model, config, guide, **changes), way_of(model)
     device = next(model.net.parameters()).device
-    cond = labels_for(model, n, label).to(device)
-    numbers = torch.arange(n, device=device)
+    cond = labels_for(model, n, label, first).to(device)
+    numbers = torch.arange(first, first + n, device=device)
     in_step = any(is_sharded(p) for p in model.net.parameters())
     bits = model.spec.bits
     out = np.zeros((n, *model.spec.size, model.spec.channels), np.uint8 if bits == 8 else np.uint16)
     done = 0
     with as_they_draw(model.net, *([guide.net] if guide else [])):
         for turn in range(0, n, world.size * batch):
-            first = turn + world.rank * batch
-            if first >= n and not in_step:
+            if ask := _ASK.get():
+                ask()
+            begin = turn + world.rank * batch
+            if begin >= n and not in_step:
                 break
             # Who has no batch left helps the others with a sharded network, by drawing some picture for nothing.
-            part = slice(first, first + batch) if first < n else slice(0, 1)
+            part = slice(begin, begin + batch) if begin < n else slice(0, 1)
             with torch.no_grad(), arithmetic(device, precision):
                 latents = way.draw(model, cond.index(part), numbers[part], resolved, seed=seed, guide=guide)
                 images = model.codec.decode(latents).float().clamp(-1, 1)
-            if first < n:
+            if begin < n:
                 out[part] = to_pixels(images, bits)
                 done += len(images)
             if on_progress:

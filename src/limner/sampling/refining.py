@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limner import random
-from limner.contracts import Condition, Denoiser, ImageSpec, Level, Model, RefineConfig
+from limner.contracts import Condition, Denoiser, FlowMap, ImageSpec, Level, Model, RefineConfig
 from limner.errors import UserError, nearest
 from limner.sampling.discretization import DISCRETIZATIONS
 from limner.sampling.guidance import autoguidance, classifier_free, clipped
@@ -74,8 +74,15 @@ def advance(paths: Trajectories, denoise: Denoise, solver: Solver, cond: Conditi
 
 
 def checked(model: Model, config: RefineConfig, guide: Model | None) -> None:
-    """Raises a UserError where nobody knows the solver or the discretization, or the model cannot be steered so."""
-    _known(config)
+    """Raises a UserError where nobody knows the solver or the levels, or the model cannot go or be steered so."""
+    _levels(_known(config))
+    if config.solver == "jump":
+        if not isinstance(model.net, FlowMap):
+            raise UserError(
+                "solver 'jump' is for models that know where a path ends; train one with: limner train consistency"
+            )
+        if config.guidance != 1 or config.clip:
+            raise UserError("solver 'jump' takes no guidance and no clipping; leave them out, or take another solver")
     if guide is not None and (guide.spec, guide.labels) != (model.spec, model.labels):
         raise UserError("the model that guides must draw pictures of the same kind and classes")
     if guide is not None and config.guidance == 1:
@@ -100,6 +107,11 @@ def _known(config: RefineConfig) -> RefineConfig:
     return config
 
 
+def _levels(config: RefineConfig) -> Level:
+    """The levels that a sample visits, (steps + 1,)."""
+    return DISCRETIZATIONS[config.discretization](config).levels(config.steps)
+
+
 def evaluations(config: RefineConfig) -> int:
     """How many pictures the network sees to draw one, guidance included."""
     solver = SOLVERS[_known(config).solver](config)
@@ -107,7 +119,7 @@ def evaluations(config: RefineConfig) -> int:
     if config.guidance == 1:
         return once
     with torch.device("cpu"):  # also where networks are made without numbers
-        at = DISCRETIZATIONS[config.discretization](config).levels(config.steps)
+        at = _levels(config)
     times = (at.sigma / (at.alpha + at.sigma))[:-1].tolist()
     guided = sum(config.guidance_from <= time <= config.guidance_to for time in times)
     share: float = guided / len(times)
@@ -124,8 +136,8 @@ def refined(
     denoise = classifier_free(net, *between) if guide is None else autoguidance(net, denoiser(guide), *between)
     if config.clip:
         denoise = clipped(denoise)
-    schedule = DISCRETIZATIONS[config.discretization](config).levels(config.steps)
-    paths = begin(model.codec.latent_spec(model.spec), samples, [schedule] * len(samples), solver, seed=seed)
+    spec = model.codec.latent_spec(model.spec)
+    paths = begin(spec, samples, [_levels(config)] * len(samples), solver, seed=seed)
     for _ in range(config.steps):
         advance(paths, denoise, solver, cond, seed=seed)
     return paths.x

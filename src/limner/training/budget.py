@@ -12,8 +12,11 @@ from limner.training.config import TrainingConfig, WatchConfig
 _MEASURING, _LONGEST = 0.45, 30.0
 #: A run that has seen this share of its images keeps its length, for the same reason.
 _FIXED = 0.47
-#: Share of a budget that grids and measures on the way may take, and the judgement at the end.
-_WATCHING, _JUDGING = 0.02, 0.06
+#: Share of a budget that grids and measures on the way may take, and, on top of it at the end, the judgement and before
+#: it the choice of a guidance.
+_WATCHING, _JUDGING, _CHOOSING = 0.02, 0.06, 0.04
+#: Samples of a guidance that is tried: fewer tell nothing, and more nothing else.
+_TELLING, _ENOUGH = 300, 2_000
 #: Kept back: machines slow down when they get warm, and neighbours come and go.
 _RESERVE = 0.03
 #: Share of a budget that goes into training even if set-up, such as the decoding of the pictures, took all of it.
@@ -35,6 +38,7 @@ class Plan:
         images_per_second: as measured; 0 if the budget was given in images.
         grids, measures: how many times on the way.
         judge: samples judged at the end.
+        tries: samples of each guidance that is tried before; 0 tries none.
     """
 
     images: int
@@ -43,6 +47,7 @@ class Plan:
     grids: int
     measures: int
     judge: int
+    tries: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def plan_images(images: int, step: int, precision: Precision, watch: WatchConfig
         precision: of the arithmetic.
         watch: what the user asked to be shown.
     """
-    return _watched(Plan(_whole(images, step), precision, 0.0, 8, 0, 1_000), watch)
+    return _watched(Plan(_whole(images, step), precision, 0.0, 8, 0, 1_000, 500), watch)
 
 
 def plan_minutes(
@@ -114,11 +119,13 @@ def plan_minutes(
     per_second = rate / _FORWARD / max(evaluations, 1)  # samples
     grid = 2 * watch.pictures / per_second
     grids = min(int(total * _WATCHING / grid), 12) if watch.grids is None else watch.grids
+    tries = int(total * _CHOOSING * per_second / max(1, 1 + len(watch.guidances)))
     affordable = [n for n in _COUNTS if n <= total * _JUDGING * per_second]
     left = total * (1 - _RESERVE) - pace.seconds - (grids + 1) * grid
     images = max(int(pace.seen + max(left, _LEAST * total) * rate), int(pace.seen * _AT_LEAST))
     images = _whole(images, step)
-    return _watched(Plan(images, precision, rate, grids, 0, affordable[-1]), watch)
+    tries = min(tries, _ENOUGH) if tries >= _TELLING else 0
+    return _watched(Plan(images, precision, rate, grids, 0, affordable[-1], tries), watch)
 
 
 def _watched(plan: Plan, watch: WatchConfig) -> Plan:

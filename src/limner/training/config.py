@@ -45,7 +45,8 @@ class TrainingConfig:
 
     Attributes:
         batch: images of one optimiser step.
-        accumulate: micro-batches that a batch is cut into where memory is short; the gradients are the same.
+        accumulate: micro-batches that a batch is cut into where memory is short; the gradients are the same, but for
+            dropout and batch norms.
         clip: largest norm of an update's gradients; 0 is off.
         precision: of the networks' arithmetic (weights stay float32). "auto" measures whether bfloat16 pays.
         schedule: of the learning rate.
@@ -105,8 +106,9 @@ class WatchConfig:
         measures: how many times the samples are measured before the end.
         judge: how many samples are judged at the end; 0 judges none.
         extractor: what the measures look with; a network takes its weights as "lenet=FILE".
-        guidances: tried in turn at the end beside the recipe's own, where there is one and 500 samples or more are
-            judged: that whose samples come clearly nearer to the pictures becomes the run's.
+        guidances: tried in turn at the end beside the recipe's own, where there is one and the budget has time for a
+            few hundred samples of each: if samples come clearly nearer to the pictures so, the run's becomes the best
+            of them, or what lies best between them.
     """
 
     pictures: int = 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -14,11 +15,33 @@ from limner.objectives import Batch, Context, Objective
 def counted(work: Callable[[], object]) -> float:
     """Floating-point operations of matrix products and convolutions in ``work``, a multiplication and an addition
     being two."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
+    counter = _counter()
+    with counter:
         work()
-    return float(counter.get_total_flops())
+    return float(counter.total)
+
+
+def _counter() -> Any:
+    """Torch's own FlopCounterMode follows modules too, by hooks that a gradient inside a loss breaks (2.13)."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
+
+    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        total = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            known, given = flop_registry.get(func._overloadpacket), kwargs or {}
+            if known is None:
+                with self:  # what is made of several operations is counted by them
+                    parts = func.decompose(*args, **given)
+                if parts is not NotImplemented:
+                    return parts
+            out = func(*args, **given)
+            if known is not None:
+                self.total += known(*args, **given, out_val=out)
+            return out
+
+    return Counter()  # type: ignore[no-untyped-call]
 
 
 def flops_per_image(objective: Objective, spec: ImageSpec, *, labelled: bool) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,19 +18,22 @@ def environment(world: World = ALONE) -> dict[str, Any]:
     """What a bit-for-bit repetition needs to be the same."""
     from importlib.metadata import version
 
+    device = world.device
     return {
         "limner": version("limner"),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processes": world.size,
     }
 
 
 def warn_if_changed(then: dict[str, Any], world: World = ALONE) -> None:
-    """Say on standard error where the environment is not the one that a run began in."""
+    """Say on standard error where the environment is not the one that a run began in, as far as it has told."""
     now, then = environment(world), {"processes": 1, **then}
-    changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
+    changed = [f"{name} was {then[name]}, is {now[name]}" for name in now if then.get(name, now[name]) != now[name]]
     if changed:
         print(f"the run began elsewhere ({'; '.join(changed)}): it goes on, not bit for bit", file=sys.stderr)
 
@@ -47,12 +52,12 @@ def described(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def card(written: dict[str, Any], run: str, *, conditional: bool) -> str:
+def card(written: dict[str, Any], run: Path, *, conditional: bool) -> str:
     """The model card of a snapshot, in Markdown.
 
     Args:
         written: the content of ``recipe.json``.
-        run: name of the run's folder.
+        run: the run's folder, as the user called it.
         conditional: whether the model takes classes.
     """
     data, plan = written["data"], written["plan"]
@@ -64,7 +69,7 @@ def card(written: dict[str, Any], run: str, *, conditional: bool) -> str:
         f"limner {written['environment']['limner']} with the recipe `{written['recipe']}`.\n\n"
         f"- data: {data['summary']}; fingerprint `{data['fingerprint'][:12]}`\n"
         f"- images seen: {plan['images']:,}, precision {plan['precision']}, seed {written['config']['seed']}\n\n"
-        f'```python\nimport limner\n\nmodel = limner.load("{run}")\n'
+        f"```python\nimport limner\n\nmodel = limner.load({json.dumps(str(run), ensure_ascii=False)})\n"
         "pictures = limner.sample(model, 16)\n```\n"
     )
 

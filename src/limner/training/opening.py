@@ -19,6 +19,7 @@ from limner.distributed import World
 from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
+from limner.sampling import resolve
 from limner.training.budget import (
     Pace,
     Plan,
@@ -99,12 +100,13 @@ def check(recipe: Recipe, dataset: Dataset, lesson: Lesson, world: World, *, sho
     """Refuse what would fail later, before anything is written.
 
     Raises:
-        UserError: these processes cannot train this together, or nothing can look at the samples.
+        UserError: these processes cannot train this together, samples cannot be drawn so, or nothing can look at them.
     """
     if world.size > 1 and isinstance(dataset.feed, Buckets):
         raise UserError("pictures of several sizes (--data.buckets) are for one process: start it without torchrun")
     if recipe.training.shard == "full" and world.size > 1:
         refuse_whole(lesson.objective)
+    resolve(lesson.model, None)
     told = world.lead(lambda: check_watch(recipe.watch, dataset))
     if told and show:
         print(told, file=sys.stderr)

@@ -9,7 +9,7 @@ from string import Template
 
 from limner.files import write_text
 from limner.training.curves import Line, Point, chart, smoothed
-from limner.training.report_pictures import final, neighbours, over_time
+from limner.training.report_pictures import final, neighbours, over_time, searched
 from limner.training.report_run import Run, duration, escaped, mapping, number, read_run
 from limner.training.report_tables import cost, measures, settings, use
 
@@ -67,7 +67,10 @@ def _verdict(run: Run) -> str:
     copies = _row(run, "near_copies")
     if copies:
         real = f", as against {copies['real']:.1%} of real held-out pictures" if _known(copies, "real") else ""
-        parts.append(f"{number(copies.get('value'), '.1%')} of the samples are near copies of training pictures{real}")
+        among = searched(run)
+        parts.append(
+            f"{number(copies.get('value'), '.1%')} of the samples are near copies of training pictures{among}{real}"
+        )
     return ". ".join(parts) + "."
 
 

@@ -76,9 +76,19 @@ def neighbours(run: Run) -> str:
             f"<figcaption>{told}</figcaption></figure>"
         )
     return (
-        "<h2>Is it new?</h2><p>Each sample, framed, beside the training pictures nearest to it in pixels.</p>"
+        "<h2>Is it new?</h2><p>Each sample, framed, beside the training pictures nearest to it in pixels"
+        f"{escaped(searched(run))}.</p>"
         f'<div class="neighbours">{"".join(blocks)}</div>'
     )
+
+
+def searched(run: Run) -> str:
+    """Among how many training pictures copies were looked for, where not among all of them; else ""."""
+    row = next((row for row in run.rows if str(row["name"]).startswith("near_copies_") and "searched" in row), {})
+    some, held = row.get("searched"), row.get("of")
+    if not (isinstance(some, int) and isinstance(held, int)):
+        return ""
+    return f", looked for among {some:,} of {held:,}"
 
 
 def _chosen(folder: Path) -> list[Path]:

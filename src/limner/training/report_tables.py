@@ -5,27 +5,23 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from limner.data import DataConfig
+from limner.metrics import METRICS
+from limner.metrics.measures import LABEL_ACCURACY
 from limner.training.report_run import Run, duration, escaped, mapping, number
 
+_OWN: dict[str, str] = {measure.label or name: measure.meaning for name, measure in METRICS.items()}
 #: What a measure says, by how its name begins.
 MEANINGS: dict[str, str] = {
-    "fd": "Distance between the statistics of samples and of real pictures.",
-    "fid": "The same through Inception-v3 of 2015: the Fréchet Inception Distance.",
-    "kid": "The same by a kernel; unbiased for few samples, may fall below zero.",
-    "precision": "Share of samples that look like real pictures.",
-    "recall": "Share of real pictures that the generator could have drawn.",
-    "density": "How many real pictures each sample lies among; above 1 where it keeps to the most typical.",
-    "coverage": "Share of real pictures with a sample nearby.",
-    "near_copies": "Share of samples that repeat a training picture.",
+    **_OWN,
+    **{f"class_{start}": f"Within each class, averaged over classes: {said}" for start, said in _OWN.items()},
+    "fid": "The distance through Inception-v3 of 2015: the Fréchet Inception Distance.",
+    "class_fid": "That distance within each class, averaged over classes.",
     "inception_score": "How surely and how variously Inception-v3 names classes; real pictures are not looked at.",
-    "is": "The same by another classifier.",
-    "class_fd": "The distance within each class, averaged over classes.",
-    "class_fid": "The same through Inception-v3 of 2015.",
-    "class_coverage": "Coverage within each class, averaged over classes.",
-    "label_accuracy": "Share of samples that a classifier takes for what they were asked to be.",
+    LABEL_ACCURACY: "Share of samples that a classifier takes for what they were asked to be.",
 }
 ARROWS: dict[str, str] = {"lower": "↓ lower", "higher": "↑ higher"}
 
@@ -100,7 +96,7 @@ def cost(run: Run) -> str:
 def use(run: Run) -> str:
     """Lines to copy: a shell's and Python's, quoted for each."""
     where = shlex.quote(str(run.folder))
-    reference = shlex.quote(str(run.data.get("source", "SOURCE")))
+    reference = " ".join(map(shlex.quote, (str(run.data.get("source", "SOURCE")), *_brought(run))))
     lines = [f"limner sample {where} -n 64 --out grid.png", f"limner evaluate {where} --reference {reference}"]
     if not run.done:
         lines = [f"limner train --resume {where}", *lines]
@@ -108,6 +104,18 @@ def use(run: Run) -> str:
     code = f"{load}\npictures = limner.sample(model, 16, seed=0)"
     shell = "\n".join(lines)
     return f"<h2>Use it</h2><pre><code>{escaped(shell)}</code></pre><pre><code>{escaped(code)}</code></pre>"
+
+
+def _brought(run: Run) -> Iterator[str]:
+    """What ``limner evaluate`` cannot tell from a model: how the training pictures were brought to its size."""
+    given = mapping(run.recipe.get("source"))
+    for name in ("fit", "background", "window", "limit"):
+        default = getattr(DataConfig(""), name)
+        plain = list(default) if isinstance(default, tuple) else default
+        value = given.get(name, plain)
+        if value != plain:
+            yield f"--reference.{name}"
+            yield from map(str, value if isinstance(value, list) else [value])
 
 
 def settings(run: Run) -> str:

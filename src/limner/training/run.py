@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,19 @@ from typing import Any
 from limner.allocator import keep_freed_memory
 from limner.config import from_json, read_json, to_json
 from limner.contracts import Model, RefineConfig
-from limner.data import DataConfig, pinned
+from limner.data import DataConfig, Dataset, pinned
 from limner.data.cache import cache_root
-from limner.distributed import join
+from limner.distributed import World, join
 from limner.errors import UserError
 from limner.files import write_json
+from limner.sampling.draw import asking
 from limner.shards import on_first
 from limner.training.checkpoint import anchors, load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
 from limner.training.describing import card, described, environment, peak_memory, warn_if_changed
 from limner.training.folders import RECIPE, claimed, refuse_run, sweep, taken_up
+from limner.training.guiding import best_guidance
 from limner.training.job import Recipe
 from limner.training.loop import CHECKPOINTS, Loop
 from limner.training.opening import (
@@ -40,11 +42,12 @@ from limner.training.opening import (
 from limner.training.profiles import FOLDER as PROFILES
 from limner.training.recovery import Recovery
 from limner.training.report import write_report
-from limner.training.snapshot import DenoiserConfig, save_config, save_snapshot
+from limner.training.report_run import read_run
+from limner.training.snapshot import DenoiserConfig, is_model, save_config, save_snapshot
 from limner.training.stopping import Interrupted, stop_requests
 from limner.training.tracking import Tracker
 from limner.training.trainer import Trainer, check_batch
-from limner.training.watching import SAMPLES, TRIED, Watcher, best_guidance
+from limner.training.watching import SAMPLES, Watcher
 
 DONE, SNAPSHOT = "done.json", "snapshot"
 #: Where a kill may leave half of a file.
@@ -134,7 +137,7 @@ def resume(
     cache: Path | None = None,
     show: bool = True,
 ) -> RunResult:
-    """Take a run up again where its last checkpoint stands.
+    """Take a run up again where its last checkpoint stands; of one that has ended, tell what it is.
 
     Args:
         folder: of the run.
@@ -151,16 +154,63 @@ def resume(
     with taken_up(folder, world):
         written: dict[str, Any] = world.lead(lambda: _written(folder))
         world.lead(lambda: sweep(folder, _SAVED))
+        ended: dict[str, Any] | None = world.lead(lambda: _ended(folder))
+        if ended is not None:
+            if show:
+                print(f"{folder} is finished already; its report is {ended['report']}", file=sys.stderr)
+            return RunResult(folder, **ended | {"report": Path(ended["report"])})
         recipe = read_recipe(str(written.get("recipe")), written.get("config"))
-        data = from_json(DataConfig, written.get("source"), str(folder / RECIPE))
-        dataset = open_together(data, world, cache=cache, show=show)
-        if dataset.fingerprint != written["data"]["fingerprint"]:
-            raise UserError(
-                f"the pictures in {data.source} have changed since {folder} began; start a new run with --out"
-            )
+        dataset = _same_pictures(folder, written, _source(folder, written), world, cache, show=show)
         lesson = lesson_of(recipe, dataset, world)
         check(recipe, dataset, lesson, world, show=show)
         return _go(Opened(folder, recipe, dataset, lesson, written, began, show, world), cache)
+
+
+def point_to(folder: Path, source: str, *, cache: Path | None = None, show: bool = True) -> None:
+    """Have a run take its pictures from where they are now.
+
+    Args:
+        folder: of the run.
+        source: of the same pictures.
+        cache, show: as for :func:`start`.
+
+    Raises:
+        UserError: there is no run, it is under way, or these are other pictures.
+    """
+    world = join()
+    with taken_up(folder, world):
+        written: dict[str, Any] = world.lead(lambda: _written(folder))
+        data = replace(_source(folder, written), source=source)
+        with closing(_same_pictures(folder, written, data, world, cache, show=show and world.first)) as dataset:
+            written |= {"source": to_json(pinned(data, dataset)), "data": described(dataset)}
+        world.lead(lambda: write_json(folder / RECIPE, written))
+
+
+def _source(folder: Path, written: dict[str, Any]) -> DataConfig:
+    return from_json(DataConfig, written.get("source"), str(folder / RECIPE))
+
+
+def _same_pictures(
+    folder: Path, written: dict[str, Any], data: DataConfig, world: World, cache: Path | None, *, show: bool
+) -> Dataset:
+    """The pictures that the run began with, or a UserError."""
+    dataset = open_together(data, world, cache=cache, show=show)
+    if dataset.fingerprint != written["data"]["fingerprint"]:
+        raise UserError(
+            f"the pictures in {data.source} have changed since {folder} began; start a new run with --out, or say with "
+            "--data where those of the run are"
+        )
+    return dataset
+
+
+def _ended(folder: Path) -> dict[str, Any] | None:
+    """What a run that has ended is, as plain values, with a fresh page; None if it has not."""
+    run = read_run(folder)
+    images = run.done.get("images")
+    if not isinstance(images, int) or not is_model(folder / SNAPSHOT):
+        return None
+    measures = {row["name"]: {k: v for k, v in row.items() if k != "name"} for row in run.rows}
+    return {"report": str(write_report(folder)), "images": images, "seconds": {**run.seconds}, "measures": measures}
 
 
 def _written(folder: Path) -> dict[str, Any]:
@@ -172,42 +222,69 @@ def _written(folder: Path) -> dict[str, Any]:
 
 def _go(run: Opened, cache: Path | None) -> RunResult:
     keep_freed_memory()
-    with closing(run.dataset), stop_requests() as stop:
-        trainer, plan = prepare(run)
-        trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
-        same_everywhere(trainer.progress.seen, run.world)
-        measuring = measuring_of(run, trainer, plan)
-        if run.written.get("sittings", 0):
-            trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
-            run.world.lead(lambda: warn_if_changed(run.written["environment"], run.world))
-        run.written["sittings"] = run.written.get("sittings", 0) + 1
-        run.world.lead(lambda: write_json(run.folder / RECIPE, run.written))
-        watcher = Watcher(
-            run.folder,
-            run.dataset,
-            run.recipe.watch.pictures,
-            run.recipe.watch.extractor,
-            run.recipe.seed,
-            cache_root(cache) / "measures",
-            run.world,
-        )
-        set_up = time.monotonic() - run.began
-        averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
-        raw = run.lesson.model
-        recovery = Recovery(
-            trainer,
-            run.recipe.training.recovery,
-            run.folder / CHECKPOINTS,
-            lambda: lesson_of(run.recipe, run.dataset, run.world).objective,
-        )
-        loop = Loop(trainer, plan, measuring, recovery, watcher, averaged, raw, run.folder, show=run.show, stop=stop)
-        try:
+    with stop_requests() as stop, _reported(run):
+        with closing(run.dataset):
+            trainer, plan = prepare(run)
+            trainer.progress = load_checkpoint(run.folder / CHECKPOINTS, trainer.state)
+            same_everywhere(trainer.progress.seen, run.world)
+            measuring = measuring_of(run, trainer, plan)
+            if run.written.get("sittings", 0):
+                trainer.progress = replace(trainer.progress, interrupted=trainer.progress.interrupted + 1)
+                run.world.lead(lambda: warn_if_changed(run.written["environment"], run.world))
+            run.written["sittings"] = run.written.get("sittings", 0) + 1
+            run.world.lead(lambda: write_json(run.folder / RECIPE, run.written))
+            watcher = Watcher(
+                run.folder,
+                run.dataset,
+                run.recipe.watch.pictures,
+                run.recipe.watch.extractor,
+                run.recipe.seed,
+                cache_root(cache) / "measures",
+                run.world,
+            )
+            set_up = time.monotonic() - run.began
+            averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])
+            raw = run.lesson.model
+            recovery = Recovery(
+                trainer,
+                run.recipe.training.recovery,
+                run.folder / CHECKPOINTS,
+                lambda: lesson_of(run.recipe, run.dataset, run.world).objective,
+            )
+            loop = Loop(
+                trainer, plan, measuring, recovery, watcher, averaged, raw, run.folder, show=run.show, stop=stop
+            )
             loop.run()
-        except Interrupted:
-            # Of what there is: whoever stops a run wants to see it.
-            run.world.lead(lambda: str(write_report(run.folder)))
-            raise
-    return _finish(run, trainer, watcher, set_up)
+        with asking(lambda: _ask(run, trainer, stop)):
+            return _finish(run, trainer, watcher, set_up)
+
+
+@contextmanager
+def _reported(run: Opened) -> Iterator[None]:
+    """Where a signal ends this, write the report of what there is: whoever stops a run wants to see it."""
+    try:
+        yield
+    except Interrupted:
+        told = run.world.lead(lambda: _report(run.folder))
+        if told and run.show:
+            print(told, file=sys.stderr)
+        raise
+
+
+def _report(folder: Path) -> str:
+    """Write the page; returns why it could not be, "" if it could."""
+    try:
+        write_report(folder)
+    except (UserError, OSError) as error:
+        return f"no report was written: {error}"
+    return ""
+
+
+def _ask(run: Opened, trainer: Trainer, stop: list[int]) -> None:
+    """Raises :class:`Interrupted` in all processes where a signal has asked one of them to stop."""
+    (number,) = run.world.most(*stop[:1] or [0])
+    if number:
+        raise Interrupted(run.folder, trainer.progress.seen, number, trained=True)
 
 
 def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> RunResult:
@@ -216,7 +293,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
     world = run.world
     trainer.settle()
     ema = trainer.state.ema.modules[run.lesson.network]
-    about = card(run.written, run.folder.name, conditional=bool(run.lesson.model.labels))
+    about = card(run.written, run.folder, conditional=bool(run.lesson.model.labels))
     weights = on_first(ema.state_dict(), world)
 
     def keep() -> None:
@@ -226,7 +303,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
 
     world.lead(keep)
     trained = time.monotonic()
-    model, tried = _guided(run, run.lesson.model_of(ema), watcher, plan.judge)
+    model, tried = _guided(run, run.lesson.model_of(ema), watcher, plan.tries if plan.judge else 0)
     tracker = Tracker(run.folder if world.first else None, trainer.progress.seen)
     try:
         raw = replace(run.lesson.model, defaults=model.defaults)
@@ -251,6 +328,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
         "flops_per_image": flops_per_image(trainer.objective, run.dataset.spec, labelled=bool(run.lesson.model.labels)),
         "peak_memory_bytes": peak_memory(trainer.device),
         "processes": world.size,
+        "guidance": model.defaults.guidance if isinstance(model.defaults, RefineConfig) else None,
         "guidances": {f"{guidance:g}": distance for guidance, distance in tried.items()},
         "interrupted": trainer.progress.interrupted,
         "skipped_steps": trainer.progress.skips,
@@ -264,18 +342,18 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
     return RunResult(run.folder, Path(world.lead(report)), trainer.progress.seen, seconds, rows)
 
 
-def _guided(run: Opened, model: Model, watcher: Watcher, judged: int) -> tuple[Model, dict[float, float]]:
+def _guided(run: Opened, model: Model, watcher: Watcher, count: int) -> tuple[Model, dict[float, float]]:
     """The model with the guidance that suits it, which its snapshot then has too, and the distances of all that were
     tried: simple pictures lose by a strong one, and those of many kinds gain."""
     wanted, config = run.recipe.watch.guidances, run.lesson.config
     if not isinstance(config, DenoiserConfig) or not isinstance(model.defaults, RefineConfig):
         return model, {}
     own = model.defaults.guidance
-    if own == 1 or not model.labels or not wanted or judged < TRIED:
+    if own == 1 or not model.labels or not wanted or not count:
         return model, {}
     if run.show:
-        print(f"looking at {TRIED} samples each of guidances that may suit these pictures better", file=sys.stderr)
-    tried = watcher.guided(model, (own, *wanted))
+        print(f"looking at {count} samples each of guidances that may suit these pictures better", file=sys.stderr)
+    tried = watcher.guided(model, (own, *wanted), count)
     best = best_guidance(tried)
     if best == own:
         return model, tried

@@ -11,10 +11,19 @@ from typing import Any
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """A signal asked the run to stop; its state is saved, but for the first second. ``number`` is the signal's."""
+    """A signal asked the run to stop; its state is saved, but for the first second.
 
-    def __init__(self, folder: Path, saved: int, number: int) -> None:
+    Args:
+        folder: of the run.
+        saved: images after which it is saved; 0 if it is not.
+        number: the signal's.
+        trained: whether the training had ended, and samples were drawn and judged.
+    """
+
+    def __init__(self, folder: Path, saved: int, number: int, *, trained: bool = False) -> None:
         stands = f"saved after {saved:,} images" if saved else "stopped before there was anything to save"
+        if trained:
+            stands = f"trained to the end, with a snapshot in {folder}, but not judged"
         super().__init__(f"{stands}; go on with: limner train --resume {folder}")
         self.number = number
 

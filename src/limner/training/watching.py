@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from limner.contracts import Model
 from limner.data import Dataset
 from limner.data.levels import Pixels
 from limner.distributed import ALONE, World
-from limner.features import Extractor, extract, load_extractor
+from limner.features import Extractor, load_extractor
 from limner.files import write_json, write_whole
 from limner.metrics import Report, evaluate, remarks
-from limner.metrics.distances import Points, nearest
+from limner.metrics.classes import class_numbers
 from limner.metrics.evaluate import FEWEST
 from limner.sampling import sample
 from limner.training.config import WatchConfig
 from limner.training.grids import grid, save_png
 
-#: Reference pictures of the measures that compare every pair, and of the search for copies.
+#: Reference pictures of all measures of a run, so that one name is one protocol, and of the search for copies.
 _REFERENCE, _COPIES = 10_000, 100_000
-#: Samples in the report's table of neighbours, and training pictures beside each.
-_SHOWN, _BESIDE = 12, 4
+#: Samples in the report's table of neighbours.
+_SHOWN = 12
 #: Judged samples are numbered from here: those of the grids are other pictures, and so are those that a guidance is
 #: chosen by.
 JUDGED_SEED, _TRIED_SEED = 1_000_003, 2_000_003
-#: Samples of each guidance that is tried, and by what share one has to be better than the recipe's.
-TRIED, _CLEARLY = 500, 0.05
 MEASURES, NEIGHBOURS, SAMPLES = "measures.json", "neighbours.npz", "samples"
 
 
@@ -73,15 +70,15 @@ class Watcher:
 
     def measure(self, model: Model, count: int) -> dict[str, dict[str, Any]]:
         """A few measures of ``count`` samples, by the name that carries the protocol."""
-        images = sample(model, count, seed=self.seed + JUDGED_SEED, world=self.world)
+        images = self._drawn(model, count, JUDGED_SEED)
         few = ("fd", "precision", "recall", "coverage")
-        return self.world.lead(lambda: _by_name(self._evaluate(images, few, 2_000, baseline=False)))
+        return self.world.lead(lambda: _by_name(self._evaluate(images, few, _REFERENCE, baseline=False)))
 
-    def guided(self, model: Model, guidances: Sequence[float]) -> dict[float, float]:
-        """The Fréchet distance of a few samples of each guidance in turn, up to one worse than the one before."""
+    def guided(self, model: Model, guidances: Sequence[float], count: int) -> dict[float, float]:
+        """The Fréchet distance of ``count`` samples of each guidance in turn, up to one worse than the one before."""
         distances: dict[float, float] = {}
         for guidance in dict.fromkeys(guidances):
-            images = sample(model, TRIED, guidance=guidance, seed=self.seed + _TRIED_SEED, world=self.world)
+            images = self._drawn(model, count, _TRIED_SEED, guidance)
             before = next(reversed(distances.values()), math.inf)
             distances[guidance] = self.world.lead(lambda images=images: self._distance(images))  # type: ignore[misc]
             if distances[guidance] > before:
@@ -93,10 +90,15 @@ class Watcher:
 
     def judge(self, model: Model, count: int) -> dict[str, dict[str, Any]]:
         """All measures of ``count`` samples, and what real held-out pictures score, into ``measures.json``."""
-        images = sample(model, count, seed=self.seed + JUDGED_SEED, world=self.world)
+        images = self._drawn(model, count, JUDGED_SEED)
         return self.world.lead(lambda: self._judged(images))
 
-    def _judged(self, images: npt.NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
+    def _drawn(self, model: Model, count: int, seed: int, guidance: float | None = None) -> Pixels:
+        """Samples to be judged: of each class as many as the training pictures hold."""
+        label = class_numbers(model.labels, self.dataset, count) if model.labels else None
+        return sample(model, count, label=label, guidance=guidance, seed=self.seed + seed, world=self.world)
+
+    def _judged(self, images: Pixels) -> dict[str, dict[str, Any]]:
         overlap = ("fd", "kid", "precision", "recall", "density", "coverage")
         compared = self._evaluate(images, overlap, _REFERENCE, baseline=True)
         copied = self._evaluate(images, ("originality",), _COPIES, baseline=True)
@@ -109,46 +111,39 @@ class Watcher:
         told = remarks(scores, {**compared.baseline, **copied.baseline})  # all measures together contradict each other
         content["notes"] = [*told, *compared.notes]
         content["rows"] = [{"name": name, **row} for name, row in rows.items()]
+        searched, held = min(len(self.dataset), _COPIES), self.dataset.report.used
+        if searched < held:
+            content["notes"].append(f"near copies were looked for among {searched:,} of {held:,} training pictures")
+            content["rows"][-1] |= {"searched": searched, "of": held}
         write_json(self.folder / MEASURES, content)
-        self._neighbours(images)
+        self._neighbours(images, copied)
         return rows
 
     def _evaluate(self, images: Pixels, metrics: tuple[str, ...], most: int, *, baseline: bool) -> Report:
         return evaluate(
             images,
-            _thinned(self.dataset, most),
+            self.dataset,
             extractor=_eyes(self.extractor, self.dataset),
             metrics=metrics,
+            n_reference=most,
             seed=self.seed,
             baseline=baseline,
             cache=self.cache,
         )
 
-    def _neighbours(self, images: Pixels) -> None:
+    def _neighbours(self, images: Pixels, copied: Report) -> None:
         """The training pictures nearest to a few samples, for the report."""
-        height, width, channels = images.shape[1:]
-        pixels = load_extractor("pixels", shape=(height, width, channels))
-        shown = images[:: max(1, len(images) // _SHOWN)][:_SHOWN]
-        training = _thinned(self.dataset, _COPIES)
-        points = Points.of(torch.from_numpy(extract(pixels, training.images)), dtype=torch.float32)
-        queries = Points.of(torch.from_numpy(extract(pixels, shown)), points.origin, torch.float32)
-        many = min(50, len(points))
-        distance, index = nearest(queries, points, many)
-        near = distance[:, 0] < 0.5 * distance.mean(dim=1)
-        beside = index[:, :_BESIDE].numpy()
+        assert copied.copies is not None
+        found, many = copied.copies, len(copied.looked_at)
+        shown = np.arange(0, many, max(1, many // _SHOWN))[:_SHOWN]
+        beside = found.neighbours[shown].numpy()
         content = {
-            "samples": shown,
-            "nearest": training.images[beside.reshape(-1)].reshape(*beside.shape, *images.shape[1:]),
-            "distance": distance[:, :_BESIDE].numpy(),
-            "near": near.numpy(),
+            "samples": images[[copied.looked_at[i] for i in shown]],
+            "nearest": self.dataset.images[beside.reshape(-1)].reshape(*beside.shape, *images.shape[1:]),
+            "distance": found.distances[shown].numpy(),
+            "near": found.near[shown].numpy(),
         }
         write_whole(self.folder / NEIGHBOURS, lambda path: _save_arrays(path, content))
-
-
-def best_guidance(distances: Mapping[float, float]) -> float:
-    """That of the least distance, if it is clearly less than the first one's."""
-    own, best = next(iter(distances)), min(distances, key=lambda one: distances[one])
-    return best if distances[best] < (1 - _CLEARLY) * distances[own] else own
 
 
 def judgeable(dataset: Dataset, count: int) -> int:
@@ -183,13 +178,6 @@ def check_watch(watch: WatchConfig, dataset: Dataset) -> str:
 def _eyes(extractor: str, dataset: Dataset) -> Extractor:
     height, width, channels = dataset.images.shape[1:]
     return load_extractor(extractor, shape=(height, width, channels))
-
-
-def _thinned(dataset: Dataset, most: int) -> Dataset:
-    """At most so many pictures, evenly spaced: sources are often sorted by class."""
-    if len(dataset) <= most:
-        return dataset
-    return dataset.subset(np.arange(0, len(dataset), math.ceil(len(dataset) / most)))
 
 
 def _by_name(report: Report) -> dict[str, dict[str, Any]]:

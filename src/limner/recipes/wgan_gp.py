@@ -1,0 +1,24 @@
+"""Recipe ``wgan-gp``: Gulrajani et al. 2017, *Improved training of Wasserstein GANs*."""
+
+from __future__ import annotations
+
+from limner.models import ResidualGANConfig
+from limner.objectives import AdamWConfig, AdversarialConfig, GradientPenalty
+from limner.recipes.decode import AdversarialRecipe
+from limner.recipes.sizes import Size
+from limner.training.config import TrainingConfig
+
+WIDTHS: dict[Size, int] = {"tiny": 12, "small": 24, "base": 64, "large": 128}
+
+
+def wgan_gp(size: Size = "small") -> AdversarialRecipe:
+    """Wasserstein's distance by a critic with slopes of 1, five steps of it for one of the generator; residual."""
+    adam = AdamWConfig(lr=2e-4, betas=(0.0, 0.9))
+    return AdversarialRecipe(
+        recipe="wgan-gp",
+        net=ResidualGANConfig(width=WIDTHS[size]),
+        objective=AdversarialConfig(game="wasserstein", critic_steps=5, penalty=GradientPenalty(weight=10.0)),
+        optimizer=adam,
+        critic_optimizer=adam,
+        training=TrainingConfig(batch=64, clip=0.0, precision="float32"),
+    )
