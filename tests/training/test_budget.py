@@ -32,6 +32,7 @@ def test_guidances_are_tried_in_a_small_share_of_the_budget() -> None:
         assert plan.tries == tries
         assert 3 * plan.tries * 19 / 3 / rate <= 0.04 * 60 * minutes
     assert planned(30, Pace(10_000, 200.0, 60.0), guidances=(2.0,)).tries > 757
+    assert planned(30, Pace(10_000, 200.0, 60.0), judge=299).tries == 0
 
 
 @given(st.floats(0.05, 10**4), st.integers(1, 10**6), st.floats(1e-3, 1e5), st.floats(0, 1e4))

@@ -260,7 +260,7 @@ def test_a_signal_while_a_run_is_judged_is_heard(bars: Path, tmp_path: Path) -> 
     assert not (run / "done.json").exists()
     assert load(run).labels == ("0", "1")
     plan = json.loads((run / "recipe.json").read_text())
-    plan["plan"]["judge"] = 40
+    plan["plan"] |= {"judge": 40, "tries": 0}
     (run / "recipe.json").write_text(json.dumps(plan))
     assert resume(run, show=False).measures
 

@@ -129,12 +129,15 @@ def plan_minutes(
 
 
 def _watched(plan: Plan, watch: WatchConfig) -> Plan:
-    """What the user asked for goes before what the budget suggests."""
+    """What the user asked for goes before what the budget suggests. Who has a few samples judged, or none, wants to be
+    done soon: no guidance is tried then."""
+    judge = plan.judge if watch.judge is None else watch.judge
     return replace(
         plan,
         grids=plan.grids if watch.grids is None else watch.grids,
         measures=plan.measures if watch.measures is None else watch.measures,
-        judge=plan.judge if watch.judge is None else watch.judge,
+        judge=judge,
+        tries=plan.tries if judge >= _TELLING else 0,
     )
 
 
