@@ -75,3 +75,8 @@ def halvings(size: tuple[int, int]) -> list[tuple[int, int]]:
         height, width = sizes[-1]
         sizes.append(((height + 1) // 2, (width + 1) // 2))
     return sizes
+
+
+def doubled(width: int, most: int, levels: int) -> list[int]:
+    """Channels of maps from the largest to the smallest: twice as many with each halving, and at most ``most``."""
+    return [min(most, width * 2**level) for level in range(levels)]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, Generator, ImageSpec, Noise
 from limner.errors import within
-from limner.models.critic import Critic, Projection, halvings
+from limner.models.critic import Critic, Projection, doubled, halvings
 from limner.models.layers import BatchNorm, padded
 
 
@@ -46,10 +46,6 @@ class DCGANConfig:
     def critic(self, spec: ImageSpec, classes: int) -> DCGANCritic:
         return DCGANCritic(self, spec, classes)
 
-    def widths(self, levels: int) -> list[int]:
-        """Channels from the largest maps to the smallest."""
-        return [min(self.most, self.width * 2**level) for level in range(levels)]
-
 
 def _initialised(module: nn.Module) -> None:
     """Section 4: all weights from N(0, 0.02²)."""
@@ -73,7 +69,7 @@ class DCGANGenerator(Generator):
         super().__init__()
         self.code = config.code
         self.sizes = halvings(spec.size)[::-1]
-        widths = config.widths(len(self.sizes) - 1)[::-1]
+        widths = doubled(config.width, config.most, len(self.sizes) - 1)[::-1]
         self.label = nn.Embedding(classes, config.code) if classes else None
         self.first = widths[0], *self.sizes[0]
         # No bias before a batch norm, which takes it away again: it would drift.
@@ -110,7 +106,7 @@ class DCGANCritic(Critic):
     def __init__(self, config: DCGANConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
         sizes = halvings(spec.size)
-        widths = config.widths(len(sizes) - 1)
+        widths = doubled(config.width, config.most, len(sizes) - 1)
         self.stride = 2 ** (len(sizes) - 1)
         self.first = nn.Conv2d(spec.channels, widths[0], 4, stride=2, padding=1)
         self.shrink, self.norms = nn.ModuleList(), nn.ModuleList()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, Generator, ImageSpec, Noise
 from limner.errors import within
-from limner.models.critic import Critic, Projection, Wrap, halvings, plain
+from limner.models.critic import Critic, Projection, Wrap, doubled, halvings, plain
 from limner.models.layers import BatchNorm, padded, to_multiple
 
 
@@ -53,10 +53,6 @@ class ResidualGANConfig:
 
     def critic(self, spec: ImageSpec, classes: int) -> ResidualCritic:
         return ResidualCritic(self, spec, classes)
-
-    def widths(self, levels: int) -> list[int]:
-        """Channels from the largest maps to the smallest."""
-        return [min(self.most, self.width * 2**level) for level in range(levels)]
 
     def attends(self, sizes: list[tuple[int, int]]) -> int | None:
         """The level of the maps that attend to themselves, from the largest, 0."""
@@ -173,7 +169,7 @@ class ResidualGenerator(Generator):
         wrap = spectral if config.spectral == "both" else plain
         self.sizes = halvings(spec.size)[::-1]
         levels = len(self.sizes)
-        widths = [*config.widths(levels)[::-1]]
+        widths = doubled(config.width, config.most, levels)[::-1]
         self.parts = levels if config.chunks else 1
         self.code = to_multiple(config.code, self.parts)
         part = self.code // self.parts
@@ -214,7 +210,7 @@ class ResidualCritic(Critic):
         super().__init__()
         wrap = plain if config.spectral == "none" else spectral
         sizes = halvings(spec.size)
-        widths = config.widths(len(sizes))
+        widths = doubled(config.width, config.most, len(sizes))
         self.stride = 2 ** (len(sizes) - 1)
         into = [spec.channels, *widths[1:]]
         self.blocks = nn.ModuleList(

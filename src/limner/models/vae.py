@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limner.contracts import Autoencoding, Condition, ImageSpec, Noise
 from limner.errors import within
-from limner.models.critic import halvings
+from limner.models.critic import doubled, halvings
 from limner.models.discrete import logistic, normal
 from limner.models.layers import GroupNorm, padded, silu
 
@@ -45,10 +45,6 @@ class VAEConfig:
 
     def generator(self, spec: ImageSpec, classes: int) -> VAE:
         return VAE(self, spec, classes)
-
-    def widths(self, levels: int) -> list[int]:
-        """Channels from the largest maps to the smallest."""
-        return [min(self.most, self.width * 2**level) for level in range(levels)]
 
 
 def _norm(channels: int) -> GroupNorm:
@@ -99,7 +95,7 @@ class VAE(Autoencoding):
         self.code, self.likelihood, self.levels = config.code, config.likelihood, 2**spec.bits
         self.continuous = config.likelihood == "gaussian"
         self.sizes = halvings(spec.size)
-        widths = config.widths(len(self.sizes))
+        widths = doubled(config.width, config.most, len(self.sizes))
         self.stride = 2 ** (len(self.sizes) - 1)
         self.smallest = widths[-1], *self.sizes[-1]
         inside, label = math.prod(self.smallest), min(64, config.code) if classes else 0
