@@ -142,3 +142,11 @@ def test_shares_stay_within_their_bounds(share: float, count: int) -> None:
     left_out = share + spread * torch.tensor([1.0, -1.0] * (GROUPS // 2), dtype=torch.float64)
     if 0.01 < share < 0.99:
         assert share_of_groups(share, left_out, count) == pytest.approx(wilson(share, count, 2.262157), abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [7, 40, 1000, 33.3])
+def test_the_ends_of_none_and_of_all_are_exact(count: float) -> None:
+    assert wilson(0.0, count)[0] == 0.0
+    assert wilson(1.0, count)[1] == 1.0
+    assert 0 < wilson(0.0, count)[1] < 1
+    assert 0 < wilson(1.0, count)[0] < 1

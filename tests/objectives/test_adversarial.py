@@ -146,6 +146,17 @@ def test_right_and_wrong_judgements_are_counted() -> None:
     assert float(told["made"]) == pytest.approx(float(dark.float().mean()))
 
 
+@pytest.mark.parametrize("game", ["wasserstein", "relativistic"])
+def test_judgements_of_differences_do_not_see_the_batch(game: Game) -> None:
+    """Each picture is held against another, so that the shares of parts of a batch are those of the whole."""
+    one, whole = objective(Line(torch.randn(1, 4, 4)), game=game), batch(8)
+    told = one.critic_loss(whole, context(8))
+    parts = [slice(0, 3), slice(3, 8)]
+    each = [one.critic_loss(whole.index(part), Context(0, torch.arange(8)[part], "critic", 0.0)) for part in parts]
+    for name in ("real", "made", "loss"):
+        assert float(told[name].detach()) == pytest.approx(float((3 * each[0][name] + 5 * each[1][name]).detach()) / 8)
+
+
 def test_orthogonality_of_rows() -> None:
     layer = nn.Linear(2, 2)
     with torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from limner.codecs import Identity
 from limner.contracts import Condition, DecodeConfig, Generator, ImageSpec, Model, Noise, RefineConfig
 from limner.errors import UserError
+from limner.models import PRECONDITIONINGS, Preconditioned, UNet, UNetConfig
 from limner.sampling import evaluations, log_likelihood, sample
 from limner.sampling.decoding import codes, truncated
 
@@ -84,5 +85,14 @@ def test_settings_of_the_other_way_are_refused(model: Model) -> None:
     ):
         with pytest.raises(UserError, match=says):
             sample(model, 2, **given)  # type: ignore[arg-type]
+    refining = Model(
+        Preconditioned(UNet(UNetConfig(width=8), SPEC, 2), PRECONDITIONINGS["flow"], 0.5),
+        Identity(),
+        SPEC,
+        ("a", "b"),
+        RefineConfig(steps=2, guidance=1.5),
+    )
+    with pytest.raises(UserError, match="the model that guides must refine noise too"):
+        sample(refining, 2, guide=model)
     with pytest.raises(UserError, match="this model knows no likelihood"):
         log_likelihood(model, np.zeros((2, 4, 3, 1), np.uint8))

@@ -38,7 +38,8 @@ def wilson(share: float, count: float, z: float = _Z) -> Interval:
     z2 = z * z / count
     centre = (share + z2 / 2) / (1 + z2)
     half = z / (1 + z2) * math.sqrt(share * (1 - share) / count + z2 / (4 * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The ends of a share of none, and of all, are exact, which sums of rounded numbers are not.
+    return (max(0.0, centre - half) if share > 0 else 0.0), (min(1.0, centre + half) if share < 1 else 1.0)
 
 
 def bootstrap(terms: Tensor, value: float, *, seed: int, stream: str, draws: int = DRAWS) -> Interval:

@@ -155,13 +155,15 @@ class Adversarial(Objective):
         real = batch.images
         penalty = self.config.penalty
         if penalty.differentiates:
-            real, made = real.requires_grad_(), made.requires_grad_()
+            real, made = real.detach().requires_grad_(), made.requires_grad_()
         of_real, of_made = self.critic(real, batch.cond), self.critic(made, batch.cond)
         loss = self.losing.critic(of_real, of_made).mean()
-        middle = 0 if self.losing.centred else (of_real + of_made).detach().mean() / 2
+        # Where only differences count, each picture is held against one of the other kind, whatever batch it is in.
+        zero = torch.zeros_like(of_real)
+        against_made, against_real = (zero, zero) if self.losing.centred else (of_made, of_real)
         told = {
-            "real": (of_real.detach() > middle).to(loss.dtype).mean(),
-            "made": (of_made.detach() < middle).to(loss.dtype).mean(),
+            "real": (of_real > against_made).to(loss.dtype).mean(),
+            "made": (of_made < against_real).to(loss.dtype).mean(),
         }
         charged = penalty.loss(Judged(self.critic, batch.cond, real, made, of_real, of_made), context)
         if charged is not None:

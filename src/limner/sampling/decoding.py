@@ -22,7 +22,8 @@ def decoded(
     model: Model, cond: Condition, samples: Tensor, config: DecodeConfig, *, seed: int, guide: Model | None
 ) -> Tensor:
     """The latents (N, C, H, W) of the samples of the given global indices."""
-    net = generator(model)
+    assert isinstance(model.net, Generator)
+    net = model.net
 
     def noise(name: str, shape: tuple[int, ...]) -> Tensor:
         return random.normal(seed, samples, name, shape=shape)
@@ -47,14 +48,3 @@ def truncated(net: Generator, w: Tensor, cond: Condition, truncation: float) -> 
         return w
     center = net.center(cond)
     return center + truncation * (w - center)
-
-
-def generator(model: Model) -> Generator:
-    """The model's network.
-
-    Raises:
-        UserError: the model does not decode codes.
-    """
-    if not isinstance(model.net, Generator):
-        raise UserError("this is for models that decode a code in one pass, such as dcgan; this one refines noise")
-    return model.net

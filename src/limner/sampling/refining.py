@@ -83,6 +83,8 @@ def checked(model: Model, config: RefineConfig, guide: Model | None) -> None:
             )
         if config.guidance != 1 or config.clip:
             raise UserError("solver 'jump' takes no guidance and no clipping; leave them out, or take another solver")
+    if guide is not None and not isinstance(guide.net, Denoiser):
+        raise UserError("the model that guides must refine noise too, as flow and edm do")
     if guide is not None and (guide.spec, guide.labels) != (model.spec, model.labels):
         raise UserError("the model that guides must draw pictures of the same kind and classes")
     if guide is not None and config.guidance == 1:
@@ -130,10 +132,15 @@ def refined(
     model: Model, cond: Condition, samples: Tensor, config: RefineConfig, *, seed: int, guide: Model | None
 ) -> Tensor:
     """The latents (N, C, H, W) of the samples of the given global indices."""
-    net = denoiser(model)
+    assert isinstance(model.net, Denoiser)
+    net = model.net
     solver = SOLVERS[config.solver](config)
     between = (config.guidance, config.guidance_from, config.guidance_to)
-    denoise = classifier_free(net, *between) if guide is None else autoguidance(net, denoiser(guide), *between)
+    if guide is None:
+        denoise = classifier_free(net, *between)
+    else:
+        assert isinstance(guide.net, Denoiser)
+        denoise = autoguidance(net, guide.net, *between)
     if config.clip:
         denoise = clipped(denoise)
     spec = model.codec.latent_spec(model.spec)
@@ -141,14 +148,3 @@ def refined(
     for _ in range(config.steps):
         advance(paths, denoise, solver, cond, seed=seed)
     return paths.x
-
-
-def denoiser(model: Model) -> Denoiser:
-    """The model's network.
-
-    Raises:
-        UserError: the model does not refine noise.
-    """
-    if not isinstance(model.net, Denoiser):
-        raise UserError("this is for models that refine noise, such as flow or edm; this one draws in another way")
-    return model.net
