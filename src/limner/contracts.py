@@ -229,6 +229,20 @@ class Generator(nn.Module):
         return self.synthesize(self.latent(z, cond), cond, noise)
 
 
+class StyleGenerator(Generator):
+    """A generator whose w speaks to every layer, so that layers may be told different ones.
+
+    Attributes:
+        styles: how many places w goes to; :meth:`synthesize` also takes (N, styles, K).
+    """
+
+    styles: int
+
+    def settle(self, codes: Tensor, cond: Condition) -> None:
+        """Measure the mean of w, which :meth:`center` tells, over codes (N, code)."""
+        raise NotImplementedError
+
+
 class Autoencoding(Generator):
     """A generator that also knows which codes a picture may have come from: a variational autoencoder.
 
@@ -292,8 +306,8 @@ class RefineConfig:
             Kynkäänniemi et al. 2024) ...
         guidance_to: ... and at most this much.
         churn: EDM's stochasticity S_churn, for ``heun``.
-        eta: how much fresh noise ``ddim`` and ``jump`` add: 0 is deterministic; 1 is DDPM's ancestral step, or jumps
-            to a picture each time.
+        eta: how much fresh noise ``ddim``, ``dpmpp_2m`` and ``jump`` add: 0 is deterministic; 1 is DDPM's ancestral
+            step, the reverse SDE, or jumps to a picture each time.
         variance: which bound ``ddpm`` takes for its variance, "small" or "large", unless the model has learned it.
         discretization: a name of :data:`limner.sampling.DISCRETIZATIONS`.
         shift: time shift of the flow discretization; above 1 spends more steps at high noise.

@@ -207,6 +207,20 @@ def summed(values: Tensor, world: World) -> Tensor:
     return out
 
 
+@torch.no_grad()
+def gathered(values: Tensor, world: World) -> Tensor:
+    """The rows of all processes, in their order; each may have as many as it likes. No gradient passes."""
+    if world.size == 1:
+        return values.detach()
+    counts = torch.zeros(world.size, dtype=torch.int64, device=values.device)
+    counts[world.rank] = len(values)
+    each = world.add_up(counts).tolist()
+    first = sum(each[: world.rank])
+    rows = values.new_zeros(sum(each), *values.shape[1:])
+    rows[first : first + len(values)] = values
+    return world.add_up(rows)
+
+
 @lru_cache(maxsize=1)
 def join() -> World:
     """The processes that torchrun started, this one among them; :data:`ALONE` without torchrun.

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from limner.contracts import Condition, Generator, ImageSpec, Noise
+from limner.errors import UserError
 from limner.models import Critic, DCGANConfig
 from limner.models.layers import BatchNorm
 from limner.objectives import (
+    ADA,
     AdamWConfig,
     Adversarial,
     AdversarialConfig,
@@ -23,7 +25,7 @@ from limner.objectives import (
     NoPenalty,
     ZeroCentredPenalty,
 )
-from limner.objectives.adversarial import GAMES, Game, orthogonality
+from limner.objectives.adversarial import GAMES, Game
 from limner.objectives.penalties import Judged, Penalty
 
 SPEC = ImageSpec(1, (4, 4), "L")
@@ -126,6 +128,31 @@ def test_penalties_of_a_known_slope() -> None:
     assert NoPenalty().loss(nothing, context(1)) is None
 
 
+def test_a_lazy_penalty_is_as_much_in_fewer_looks() -> None:
+    critic = Line(torch.full((1, 4, 4), 0.5))
+    lazy = objective(critic, penalty=ZeroCentredPenalty(gamma=3.0, every=8))
+    update = next(update for update in lazy.updates() if update.name == "penalty")
+    assert (update.every, update.params) == (8, ("critic",))
+    assert float(update.loss(batch(), context(6))["loss"].detach()) == pytest.approx(8 * 3.0 / 2 * 4)
+    assert "penalty" not in lazy.critic_loss(batch(), context(6))
+    busy = objective(critic, penalty=ZeroCentredPenalty(gamma=3.0))
+    assert [update.name for update in busy.updates()] == ["critic", "generator"]
+
+
+def test_settings_of_styles_need_styles() -> None:
+    with pytest.raises(UserError, match="for generators with styles"):
+        objective(Line(torch.ones(1, 4, 4)), mixing=0.9)
+
+
+def test_the_likelihood_of_changes_follows_the_whole_batch() -> None:
+    one = objective(Line(torch.ones(1, 4, 4)), augment=ADA(images=1000))
+    after = next(update.after for update in one.updates() if update.name == "critic")
+    assert after is not None
+    after(Context(0, torch.arange(6), "critic", 0.0, batch=100), {"real": torch.tensor(0.9)})
+    assert float(one.strength) == pytest.approx(0.1)
+    assert float(one.critic_loss(batch(), context(6))["augmented"]) == pytest.approx(0.1)
+
+
 def test_clipping_bounds_weights() -> None:
     critic = Line(torch.linspace(-1, 1, 16).reshape(1, 4, 4))
     one = objective(critic, game="wasserstein", penalty=Clipping(limit=0.25))
@@ -155,16 +182,6 @@ def test_judgements_of_differences_do_not_see_the_batch(game: Game) -> None:
     each = [one.critic_loss(whole.index(part), Context(0, torch.arange(8)[part], "critic", 0.0)) for part in parts]
     for name in ("real", "made", "loss"):
         assert float(told[name].detach()) == pytest.approx(float((3 * each[0][name] + 5 * each[1][name]).detach()) / 8)
-
-
-def test_orthogonality_of_rows() -> None:
-    layer = nn.Linear(2, 2)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[3.0, 0.0], [0.0, 2.0]]))
-    assert float(orthogonality(layer).detach()) == 0
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-    assert float(orthogonality(layer).detach()) == 2 * (1 * 3 + 2 * 4) ** 2
 
 
 def test_settled_averages_see_what_they_draw() -> None:

@@ -4,14 +4,16 @@ from limner.models.critic import Critic
 from limner.models.dcgan import DCGANConfig
 from limner.models.dit import DiT, DiTConfig
 from limner.models.preconditioning import PRECONDITIONINGS, Preconditioned, PreconditionedFlowMap, Row
+from limner.models.r3gan import R3GANConfig
 from limner.models.residual_gan import ResidualGANConfig
+from limner.models.stylegan2 import StyleGAN2Config
 from limner.models.unet import UNet, UNetConfig
 from limner.models.vae import VAE, VAEConfig
 
 NetConfig = UNetConfig | DiTConfig
 """The shapes of all raw networks; ``fitted`` to pictures, they ``build`` one."""
 
-AdversarialNetConfig = DCGANConfig | ResidualGANConfig
+AdversarialNetConfig = DCGANConfig | ResidualGANConfig | StyleGAN2Config | R3GANConfig
 """The shapes of all pairs of networks, of which each makes a ``generator`` and a ``critic``."""
 
 GeneratorNetConfig = AdversarialNetConfig | VAEConfig
@@ -29,8 +31,10 @@ __all__ = [
     "NetConfig",
     "Preconditioned",
     "PreconditionedFlowMap",
+    "R3GANConfig",
     "ResidualGANConfig",
     "Row",
+    "StyleGAN2Config",
     "UNet",
     "UNetConfig",
     "VAEConfig",

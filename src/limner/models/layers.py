@@ -67,14 +67,18 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x)
 
 
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes together, as one process would have it.
+class Together(nn.Module):
+    """What looks at a whole batch, of all processes.
 
     Attributes:
         world: the processes; :func:`limner.models.layers.together` sets it.
     """
 
     world: World = ALONE
+
+
+class BatchNorm(nn.BatchNorm2d, Together):
+    """Batch norm over the batches of all processes together, as one process would have it."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.world.size == 1:
@@ -101,10 +105,21 @@ class BatchNorm(nn.BatchNorm2d):
         return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
 
 
+class BatchSpread(Together):
+    """How much the pictures of a batch differ, of all processes together (minibatch standard deviation, Karras et al.
+    2018, section 3): one map (N, 1, H, W) from (N, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = summed(x.new_full((1,), len(x)), self.world)
+        mean = summed(x.sum(0), self.world) / count
+        variance = summed((x - mean).square().sum(0), self.world) / count
+        return (variance + 1e-8).sqrt().mean().expand(len(x), 1, *x.shape[2:])
+
+
 def together(module: nn.Module, world: World) -> None:
-    """Have all batch norms inside ``module`` see the batches of all processes."""
+    """Have all parts of ``module`` that look at a whole batch see that of all processes."""
     for part in module.modules():
-        if isinstance(part, BatchNorm):
+        if isinstance(part, Together):
             part.world = world
 
 

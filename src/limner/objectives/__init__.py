@@ -1,7 +1,9 @@
 """What a model is taught, apart from what it is."""
 
 from limner.objectives.adversarial import Adversarial, AdversarialConfig
+from limner.objectives.augmentation import ADA, Augment, DiffAugment, NoAugment
 from limner.objectives.denoising import Denoising, DenoisingConfig
+from limner.objectives.drifting import Drifting, DriftingConfig
 from limner.objectives.elbo import ELBO, ELBOConfig
 from limner.objectives.flow_map import FlowMapConfig, FlowMapping, MatchingConfig
 from limner.objectives.matching import MatchedFlowMapping
@@ -12,16 +14,21 @@ from limner.objectives.penalties import Clipping, GradientPenalty, NoPenalty, Ze
 from limner.objectives.variational import HybridDenoising
 
 __all__ = [
+    "ADA",
     "ELBO",
     "AdamWConfig",
     "Adversarial",
     "AdversarialConfig",
+    "Augment",
     "Batch",
     "Clipping",
     "Context",
     "Denoising",
     "DenoisingConfig",
+    "DiffAugment",
     "Discrete",
+    "Drifting",
+    "DriftingConfig",
     "ELBOConfig",
     "FlowMapConfig",
     "FlowMapping",
@@ -33,6 +40,7 @@ __all__ = [
     "MatchedFlowMapping",
     "MatchingConfig",
     "MuonConfig",
+    "NoAugment",
     "NoPenalty",
     "NoiseLevels",
     "Objective",

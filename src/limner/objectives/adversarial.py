@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.contracts import Condition, Generator
-from limner.errors import within
+from limner.contracts import Condition, Generator, StyleGenerator
+from limner.errors import UserError, within
 from limner.models import Critic
 from limner.models.layers import BatchNorm
+from limner.objectives.augmentation import ADA, Augment, NoAugment, augmented
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
 from limner.objectives.optimizers import OptimizerConfig, Optimizers
 from limner.objectives.penalties import Judged, NoPenalty, Penalty
+from limner.objectives.regularizers import mixed, orthogonality, path_lengths
 
 Game = Literal["non-saturating", "hinge", "wasserstein", "relativistic"]
-#: Codes that batch norms are measured with for the averaged generator: batches, and how many in each.
+#: Codes that batch norms and mean styles are measured with for the averaged generator: batches, and how many in each.
 _SETTLING, _TOGETHER = 8, 128
 
 
@@ -68,24 +70,38 @@ class AdversarialConfig:
         game: what they lose: a name of :data:`GAMES`.
         critic_steps: of the critic, each with fresh pictures, for one of the generator.
         penalty: what keeps the critic smooth.
+        augment: what is done to pictures before the critic sees them.
         orthogonal: weight of the generator's orthogonal regularisation (Brock et al. 2019, equation 3); 0 is off.
+        mixing: share of pictures made of the styles of two codes (Karras et al. 2019, section 3.1).
+        path_length: weight of path length regularisation (Karras et al. 2020, equation 4); 0 is off ...
+        path_every: ... and each how manieth iteration looks at it.
     """
 
     game: Game = "non-saturating"
     critic_steps: int = 1
     penalty: Penalty = NoPenalty()  # noqa: RUF009 - frozen
+    augment: Augment = NoAugment()  # noqa: RUF009 - frozen
     orthogonal: float = 0.0
+    mixing: float = 0.0
+    path_length: float = 0.0
+    path_every: int = 8
 
     def __post_init__(self) -> None:
         within("objective.critic-steps", self.critic_steps, 1, 100)
         within("objective.orthogonal", self.orthogonal, 0, 1000)
+        within("objective.mixing", self.mixing, 0, 1)
+        within("objective.path-length", self.path_length, 0, 1e6)
+        within("objective.path-every", self.path_every, 1, 10_000)
 
 
 class Adversarial(Objective):
     """A generator and a critic.
 
     Logged: "critic/loss", "critic/real" and "critic/made" (the share of real and of made pictures that the critic takes
-    for what they are), "generator/loss", and what the penalty tells.
+    for what they are), "generator/loss", and what penalties, regularisers and augmentation tell.
+
+    Raises:
+        UserError: settings of styles for a generator that has none.
     """
 
     ema = ("generator",)
@@ -100,10 +116,17 @@ class Adversarial(Objective):
         classes: int,
     ) -> None:
         super().__init__()
+        if (config.mixing or config.path_length) and not isinstance(generator, StyleGenerator):
+            raise UserError("mixing and path-length are for generators with styles, as stylegan2 has; leave them out")
         self.generator, self.critic = generator, critic
         self.config, self.losing = config, GAMES[config.game]
         self.classes = classes
         self._optimizers = {"generator": optimizer, "critic": critic_optimizer}
+        # What the run has learned of itself: how likely augmentations are, and how long paths have been.
+        self.strength: Tensor
+        self.path: Tensor
+        self.register_buffer("strength", torch.zeros(()))
+        self.register_buffer("path", torch.zeros(()))
 
     def optimizers(self) -> Optimizers:
         return {
@@ -112,49 +135,69 @@ class Adversarial(Objective):
         }
 
     def updates(self) -> list[Update]:
-        def update(name: str, loss: Callable[[Batch, Context], Losses], repeat: int) -> Update:
-            own = tuple(one for one in self.optimizers() if one.split(".")[0] == name)
-            after = self._after_critic if name == "critic" else None
-            return Update(name, optimizers=own, params=(name,), loss=loss, repeat=repeat, after=after)
+        config, penalty = self.config, self.config.penalty
 
-        return [
-            update("critic", self.critic_loss, self.config.critic_steps),
-            update("generator", self.generator_loss, 1),
+        def own(player: str) -> tuple[str, ...]:
+            return tuple(one for one in self.optimizers() if one.split(".")[0] == player)
+
+        critic, generator = own("critic"), own("generator")
+        updates = [
+            Update("critic", critic, ("critic",), self.critic_loss, self._after_critic, repeat=config.critic_steps),
+            Update("generator", generator, ("generator",), self.generator_loss),
         ]
+        if penalty.every > 1:
+            updates.append(Update("penalty", critic, ("critic",), self.penalty_loss, every=penalty.every))
+        if config.path_length:
+            lengths = Update(
+                "path", generator, ("generator",), self.path_loss, self._after_path, every=config.path_every
+            )
+            updates.append(lengths)
+        return updates
 
     def settle(self, averaged: nn.ModuleDict) -> None:
-        """Measure what batch norms see of the averaged weights, which differs from what they see of others."""
+        """Measure what batch norms see of the averaged weights, which differs from what they see of others, and the
+        mean of their styles."""
         generator = averaged["generator"]
+        assert isinstance(generator, Generator)
         norms = [part for part in generator.modules() if isinstance(part, BatchNorm)]
-        if not norms or not isinstance(generator, Generator):
+        samples = torch.arange(_SETTLING * _TOGETHER, device=next(generator.parameters()).device)
+        cond = Condition(samples % self.classes if self.classes else None)
+        context = Context(0, samples, "settle", 0.0, dtype=next(generator.parameters()).dtype)
+        if isinstance(generator, StyleGenerator):
+            generator.settle(context.noise("code", (generator.code,)), cond)
+        if not norms:
             return
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the mean of all batches
-        like = next(generator.parameters())
         generator.train()
-        for first in range(0, _SETTLING * _TOGETHER, _TOGETHER):
-            samples = torch.arange(first, first + _TOGETHER, device=like.device)
-            context = Context(0, samples, "settle", 0.0, dtype=like.dtype)
-            self.made(generator, Condition(samples % self.classes if self.classes else None), context)
+        for first in range(0, len(samples), _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            self.made(generator, cond.index(some), replace(context, samples=samples[some]))
         generator.eval()
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
-    @staticmethod
-    def made(generator: Generator, cond: Condition, context: Context) -> Tensor:
+    def made(self, generator: Generator, cond: Condition, context: Context) -> Tensor:
         """Pictures (N, C, H, W) of fresh codes."""
-        made: Tensor = generator(context.noise("code", (generator.code,)), cond, context.noise)
+        z = context.noise("code", (generator.code,))
+        if self.config.mixing and isinstance(generator, StyleGenerator) and generator.training:
+            return generator.synthesize(mixed(generator, z, cond, self.config.mixing, context), cond, context.noise)
+        made: Tensor = generator(z, cond, context.noise)
         return made
+
+    def shown(self, pictures: Tensor, name: str, context: Context) -> Tensor:
+        """Pictures as the critic sees them."""
+        return augmented(pictures, self.config.augment, self.strength, context, name)
 
     def critic_loss(self, batch: Batch, context: Context) -> Losses:
         """Of real pictures and as many made ones."""
         with torch.no_grad():
-            made = self.made(self.generator, batch.cond, context)
-        real = batch.images
+            made = self.shown(self.made(self.generator, batch.cond, context), "made", context)
+        real = self.shown(batch.images, "real", context)
         penalty = self.config.penalty
-        if penalty.differentiates:
+        if penalty.differentiates and penalty.every == 1:
             real, made = real.detach().requires_grad_(), made.requires_grad_()
         of_real, of_made = self.critic(real, batch.cond), self.critic(made, batch.cond)
         loss = self.losing.critic(of_real, of_made).mean()
@@ -165,34 +208,59 @@ class Adversarial(Objective):
             "real": (of_real > against_made).to(loss.dtype).mean(),
             "made": (of_made < against_real).to(loss.dtype).mean(),
         }
-        charged = penalty.loss(Judged(self.critic, batch.cond, real, made, of_real, of_made), context)
+        if isinstance(self.config.augment, ADA):
+            told["augmented"] = self.strength.to(loss.dtype)
+        charged = None
+        if penalty.every == 1:
+            charged = penalty.loss(Judged(self.critic, batch.cond, real, made, of_real, of_made), context)
         if charged is not None:
             told["penalty"] = charged.detach()
             loss = loss + charged
         return {"loss": loss, **told}
 
+    def penalty_loss(self, batch: Batch, context: Context) -> Losses:
+        """The penalty alone, as much of it as the iterations without it would have had (lazy regularisation, Karras et
+        al. 2020, section 3.1)."""
+        penalty = self.config.penalty
+        with torch.no_grad():
+            made = self.shown(self.made(self.generator, batch.cond, context), "made", context)
+        real = self.shown(batch.images, "real", context).detach().requires_grad_()
+        made = made.requires_grad_()
+        of_real = self.critic(real, batch.cond)
+        of_made = self.critic(made, batch.cond) if penalty.both else of_real
+        charged = penalty.loss(Judged(self.critic, batch.cond, real, made, of_real, of_made), context)
+        assert charged is not None
+        return {"loss": charged * penalty.every}
+
     def generator_loss(self, batch: Batch, context: Context) -> Losses:
         """Of made pictures."""
-        made = self.made(self.generator, batch.cond, context)
+        made = self.shown(self.made(self.generator, batch.cond, context), "made", context)
         of_made = self.critic(made, batch.cond)
-        of_real = self.critic(batch.images, batch.cond) if self.losing.both else of_made
+        of_real = of_made
+        if self.losing.both:
+            of_real = self.critic(self.shown(batch.images, "real", context), batch.cond)
         loss = self.losing.generator(of_real, of_made).mean()
         if not self.config.orthogonal:
             return {"loss": loss}
         charged = self.config.orthogonal * orthogonality(self.generator)
         return {"loss": loss + charged, "orthogonality": charged.detach()}
 
+    def path_loss(self, batch: Batch, context: Context) -> Losses:
+        """How far lengths of paths are from what they have been; their mean is followed over some hundred looks."""
+        assert isinstance(self.generator, StyleGenerator)
+        z = context.noise("code", (self.generator.code,))
+        lengths = path_lengths(self.generator, z, batch.cond, context)
+        loss = self.config.path_length * self.config.path_every * (lengths - self.path).square().mean()
+        return {"loss": loss, "length": lengths.mean().detach()}
+
+    @torch.no_grad()
+    def _after_path(self, context: Context, told: Losses) -> None:
+        length = told["length"].to(self.path.dtype)
+        self.path.copy_(torch.where(length.isfinite(), self.path.lerp(length, 0.01), self.path))
+
+    @torch.no_grad()
     def _after_critic(self, context: Context, told: Losses) -> None:
         self.config.penalty.after(self.critic)
-
-
-def orthogonality(network: nn.Module) -> Tensor:
-    """The sum of the squared products of all pairs of different rows, over all matrices and convolutions inside (Brock
-    et al. 2019, equation 3)."""
-    parts = [p for p in network.parameters() if p.ndim >= 2]
-    total = parts[0].new_zeros(())
-    for part in parts:
-        rows = part.flatten(1)
-        product = rows @ rows.T
-        total = total + product.square().sum() - product.diagonal().square().sum()
-    return total
+        augment = self.config.augment
+        if isinstance(augment, ADA):
+            self.strength.copy_(augment.followed(self.strength, told["real"].to(self.strength.dtype), context.batch))

@@ -48,6 +48,7 @@ class Context:
         progress: share of the training done, in [0, 1).
         shared: tensors handed from one update of an iteration to the next.
         dtype: of the pictures, and so of what is drawn.
+        batch: how many pictures an update sees, over all processes.
     """
 
     seed: int
@@ -56,6 +57,7 @@ class Context:
     progress: float
     shared: dict[str, Tensor] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
+    batch: int = 0
 
     def noise(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal, (N, *shape)."""

@@ -27,9 +27,17 @@ class Judged:
 
 
 class _Penalty:
-    """None. ``differentiates``: whether :meth:`loss` asks for the slopes of the scores that it is given."""
+    """None.
+
+    Attributes:
+        differentiates: whether :meth:`loss` asks for the slopes of the scores that it is given ...
+        both: ... those of made pictures too.
+        every: each how manieth iteration it is looked at, in an update of its own if that is not 1.
+    """
 
     differentiates: ClassVar[bool] = False
+    both: bool = False
+    every: int = 1
 
     def loss(self, judged: Judged, context: Context) -> Tensor | None:
         """What is added to the critic's loss."""
@@ -83,15 +91,18 @@ class GradientPenalty(_Penalty):
 @dataclass(frozen=True)
 class ZeroCentredPenalty(_Penalty):
     """gamma / 2 |slope|² at real pictures, R1 (Mescheder et al. 2018, equation 9), and with ``both`` at made ones too,
-    R2 (Huang et al. 2024, section 2.2)."""
+    R2 (Huang et al. 2024, section 2.2). ``every`` above 1 is lazy (Karras et al. 2020, section 3.1): as many times as
+    strong, in each so manieth iteration."""
 
     kind: Literal["zero-centred"] = "zero-centred"
     gamma: float = 1.0
     both: bool = False
+    every: int = 1
     differentiates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         within("objective.penalty.gamma", self.gamma, 0, 1e6)
+        within("objective.penalty.every", self.every, 1, 10_000)
 
     def loss(self, judged: Judged, context: Context) -> Tensor:
         slope = slopes(judged.of_real, judged.real).flatten(1).square().sum(1)

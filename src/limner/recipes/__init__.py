@@ -14,14 +14,17 @@ from limner.recipes.biggan import biggan
 from limner.recipes.consistency import consistency
 from limner.recipes.dcgan import dcgan
 from limner.recipes.ddpm import ddpm
-from limner.recipes.decode import AdversarialRecipe, VAERecipe
+from limner.recipes.decode import AdversarialRecipe, DriftRecipe, VAERecipe
 from limner.recipes.dit import dit
+from limner.recipes.drift import drift
 from limner.recipes.edm import edm
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
+from limner.recipes.r3gan import r3gan
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sagan import sagan
 from limner.recipes.sizes import SIZES, Size, size_for
+from limner.recipes.stylegan2 import stylegan2
 from limner.recipes.vae import vae
 from limner.recipes.wgan_gp import wgan_gp
 from limner.training.config import Budget
@@ -29,7 +32,7 @@ from limner.training.folders import RECIPE
 from limner.training.run import RunResult, start
 from limner.training.run import resume as _resume
 
-AnyRecipe = RefineRecipe | FlowMapRecipe | AdversarialRecipe | VAERecipe
+AnyRecipe = RefineRecipe | FlowMapRecipe | AdversarialRecipe | DriftRecipe | VAERecipe
 RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "flow": flow,
     "edm": edm,
@@ -41,6 +44,9 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "wgan-gp": wgan_gp,
     "sagan": sagan,
     "biggan": biggan,
+    "stylegan2": stylegan2,
+    "r3gan": r3gan,
+    "drift": drift,
 }
 #: The budget of those who name none.
 DEFAULT_MINUTES = 5.0
@@ -52,6 +58,7 @@ __all__ = [
     "SIZES",
     "AdversarialRecipe",
     "AnyRecipe",
+    "DriftRecipe",
     "FlowMapRecipe",
     "RefineRecipe",
     "Size",
@@ -61,13 +68,16 @@ __all__ = [
     "dcgan",
     "ddpm",
     "dit",
+    "drift",
     "edm",
     "flow",
     "numbered",
+    "r3gan",
     "recipe",
     "resume",
     "sagan",
     "size_for",
+    "stylegan2",
     "train",
     "vae",
     "wgan_gp",

@@ -1,4 +1,4 @@
-"""The settings of generators: those that learn from a critic, and variational autoencoders."""
+"""The settings of generators: those that learn from a critic, those that drift, and variational autoencoders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 
 from limner.contracts import Autoencoding, DataStats, DecodeConfig, ImageSpec
 from limner.models import AdversarialNetConfig, VAEConfig
-from limner.objectives import ELBO, Adversarial, AdversarialConfig, ELBOConfig, OptimizerConfig
+from limner.objectives import (
+    ELBO,
+    Adversarial,
+    AdversarialConfig,
+    Drifting,
+    DriftingConfig,
+    ELBOConfig,
+    OptimizerConfig,
+)
 from limner.recipes.common import Settings
 from limner.training.job import Lesson
 from limner.training.snapshot import GeneratorConfig
@@ -36,6 +44,29 @@ class AdversarialRecipe(Settings):
         critic = self.net.critic(spec, len(labels))
         optimizers = (self.optimizer, self.critic_optimizer)
         objective = Adversarial(generator, critic, self.objective, *optimizers, classes=len(labels))
+        return Lesson(objective, "generator", config.model(generator), config, evaluations=1)
+
+
+@dataclass(frozen=True)
+class DriftRecipe(Settings):
+    """A generator that follows a field, on pixels.
+
+    Attributes:
+        net: shape of the generator.
+        objective: what the field looks at.
+        optimizer: how the weights move.
+        sampling: how samples are drawn from the snapshot by default.
+    """
+
+    net: AdversarialNetConfig
+    objective: DriftingConfig
+    optimizer: OptimizerConfig
+    sampling: DecodeConfig = field(default_factory=DecodeConfig)
+
+    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+        config = GeneratorConfig(self.net, spec, labels, self.sampling)
+        generator = config.network()
+        objective = Drifting(generator, self.objective, self.optimizer)
         return Lesson(objective, "generator", config.model(generator), config, evaluations=1)
 
 

@@ -20,7 +20,7 @@ SOLVERS: dict[str, Callable[[RefineConfig], Solver]] = {
     "heun": _heun,
     "ddim": lambda config: DDIM(config.eta),
     "ddpm": lambda config: DDPM(config.variance),
-    "dpmpp_2m": lambda config: DPMSolverPP2M(),
+    "dpmpp_2m": lambda config: DPMSolverPP2M(config.eta),
     "dpmpp_2m_sde": lambda config: DPMSolverPP2M(eta=1.0),
     "unipc": lambda config: UniPC(),
     "jump": lambda config: Jump(config.eta),

@@ -116,7 +116,7 @@ class WatchConfig:
     measures: int | None = None
     judge: int | None = None
     extractor: str = "wavelets"
-    guidances: tuple[float, ...] = (2.0, 3.0)
+    guidances: tuple[float, ...] = (2.0, 3.0, 4.5)
 
     def __post_init__(self) -> None:
         within("watch.pictures", self.pictures, 1, 1024)

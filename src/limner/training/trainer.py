@@ -159,7 +159,7 @@ class Trainer:
                 piece = data.index(part)
                 # Of the whole batch, however it is shared out: then sums over processes are means over it.
                 weight = len(piece.samples) / self.config.batch
-                context = Context(self.seed, piece.samples, update.name, share, shared, piece.images.dtype)
+                context = self._context(update, piece, share, shared)
                 with arithmetic(self.device, self.precision):
                     losses = update.loss(piece, context)
                 (losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
@@ -175,10 +175,13 @@ class Trainer:
             self.state.optimizers[name].zero_grad(set_to_none=True)
         if update.after is not None:
             told = {name: value.detach() for name, value in logged.items()}
-            update.after(Context(self.seed, data.samples, update.name, share, shared, data.images.dtype), told)
+            update.after(self._context(update, data, share, shared), told)
         if self._several:
             logged = {f"{update.name}/{name}": value for name, value in logged.items()}
         return logged, sound
+
+    def _context(self, update: Update, data: Batch, share: float, shared: dict[str, Tensor]) -> Context:
+        return Context(self.seed, data.samples, update.name, share, shared, data.images.dtype, batch=self.config.batch)
 
     def _summed(self, update: Update, logged: dict[str, Tensor]) -> Tensor:
         """Sum gradients, and what was logged, over the processes, and clip; returns the norm of the gradients."""

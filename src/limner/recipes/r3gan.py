@@ -1,0 +1,28 @@
+"""Recipe ``r3gan``: Huang et al. 2024, *The GAN is dead; long live the GAN! A modern GAN baseline*."""
+
+from __future__ import annotations
+
+from limner.models import R3GANConfig
+from limner.objectives import AdamWConfig, AdversarialConfig, ZeroCentredPenalty
+from limner.recipes.decode import AdversarialRecipe
+from limner.recipes.sizes import Size
+from limner.training.config import TrainingConfig
+
+NETS: dict[Size, R3GANConfig] = {
+    "tiny": R3GANConfig(width=16),
+    "small": R3GANConfig(width=32),
+    "base": R3GANConfig(width=64, blocks=2),
+    "large": R3GANConfig(width=128, blocks=2),
+}
+
+
+def r3gan(size: Size = "small") -> AdversarialRecipe:
+    """Each real picture against a made one, slopes of zero at both, and networks without norms."""
+    return AdversarialRecipe(
+        recipe="r3gan",
+        net=NETS[size],
+        objective=AdversarialConfig(game="relativistic", penalty=ZeroCentredPenalty(gamma=1.0, both=True)),
+        optimizer=AdamWConfig(lr=2e-4, betas=(0.0, 0.99)),
+        critic_optimizer=AdamWConfig(lr=2e-4, betas=(0.0, 0.99)),
+        training=TrainingConfig(batch=64, clip=0.0, precision="float32"),
+    )
