@@ -29,9 +29,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("features",),
     ("models", "codecs", "data"),
     ("objectives", "sampling", "metrics"),
-    ("training",),
+    ("training", "latents"),
     ("recipes", "comparison"),
-    ("gallery", "commands", "judging", "demo", "cli"),
+    ("gallery", "commands", "judging", "exploring", "demo", "cli"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: The glyph reader judges what ``data`` draws; single files on the ground floor build on each other.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from limner.distributed import join
     from limner.errors import UserError
     from limner.features import load_extractor
+    from limner.latents import along, invert_pictures, label_direction, semantic_directions, walk
     from limner.metrics import evaluate
     from limner.recipes import recipe, resume, train
     from limner.sampling import log_likelihood, sample
@@ -38,9 +39,12 @@ _HOMES = {
     "Model": "limner.contracts",
     "RefineConfig": "limner.contracts",
     "UserError": "limner.errors",
+    "along": "limner.latents",
     "compare": "limner.comparison",
     "evaluate": "limner.metrics",
+    "invert_pictures": "limner.latents",
     "join": "limner.distributed",
+    "label_direction": "limner.latents",
     "load": "limner.training.snapshot",
     "load_extractor": "limner.features",
     "log_likelihood": "limner.sampling",
@@ -48,7 +52,9 @@ _HOMES = {
     "recipe": "limner.recipes",
     "resume": "limner.recipes",
     "sample": "limner.sampling",
+    "semantic_directions": "limner.latents",
     "train": "limner.recipes",
+    "walk": "limner.latents",
 }
 
 __all__ = [
@@ -61,9 +67,12 @@ __all__ = [
     "Model",
     "RefineConfig",
     "UserError",
+    "along",
     "compare",
     "evaluate",
+    "invert_pictures",
     "join",
+    "label_direction",
     "load",
     "load_extractor",
     "log_likelihood",
@@ -71,7 +80,9 @@ __all__ = [
     "recipe",
     "resume",
     "sample",
+    "semantic_directions",
     "train",
+    "walk",
 ]
 
 

@@ -23,7 +23,7 @@ import tyro
 from tyro import MISSING_NONPROP
 from tyro.conf import AvoidSubcommands, Positional, arg
 
-from limner import commands, judging
+from limner import commands, exploring, judging
 from limner.allocator import keep_freed_memory
 from limner.commands import Outcome
 from limner.comparison import JUDGED
@@ -171,6 +171,131 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Interpolate:
+    """Walk from one picture of a generator to another, through the codes between them.
+
+    Attributes:
+        model: a run or a snapshot folder, of a GAN or another model that decodes codes.
+        between: numbers of two or more pictures, as limner sample numbers them.
+        frames: from one to the next.
+        how: slerp along the sphere of codes, lerp straight, or w straight between the styles they are mapped to.
+        label: a class by name or number; the first by default.
+        seed: of the pictures.
+        truncation: below 1 pictures are more typical and less various.
+        out: a .png with a row for each pair, or a .gif that moves.
+        overwrite: replace the file at --out.
+        json: print one JSON object, for programs.
+    """
+
+    model: Positional[Path]
+    between: tuple[int, ...] = (0, 1, 2, 3)
+    frames: int = 9
+    how: Literal["slerp", "lerp", "w"] = "slerp"
+    label: str | None = None
+    seed: int = 0
+    truncation: float | None = None
+    out: Path = Path("walk.png")
+    overwrite: bool = False
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return exploring.interpolate(
+            self.model,
+            self.between,
+            self.frames,
+            self.how,
+            self.label,
+            self.seed,
+            self.truncation,
+            self.out,
+            self.overwrite,
+        )
+
+
+@dataclass(frozen=True)
+class Invert:
+    """Find the codes from which a generator draws given pictures.
+
+    Attributes:
+        model: a run or a snapshot folder, of a GAN or another model that decodes codes.
+        reference: the pictures: --reference SOURCE.
+        n: how many of them, evenly spaced.
+        space: w reaches more pictures, z stays with likelier ones.
+        steps: of the search.
+        seed: of where it begins.
+        out: a .png, each picture above what its code draws; the codes lie beside it, .safetensors.
+        overwrite: replace the files at --out.
+        json: print one JSON object, for programs.
+    """
+
+    model: Positional[Path]
+    reference: DataConfig = DataConfig("")  # noqa: RUF009 - frozen
+    n: Annotated[int, arg(aliases=["-n"])] = 8
+    space: Literal["w", "z"] = "w"
+    steps: int = 300
+    seed: int = 0
+    out: Path = Path("inverted.png")
+    overwrite: bool = False
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return exploring.invert(
+            self.model, self.reference, self.n, self.space, self.steps, self.seed, self.out, self.overwrite
+        )
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Find ways in which a generator's pictures change: a row of pictures for each.
+
+    Attributes:
+        model: a run or a snapshot folder, of a GAN or another model that decodes codes.
+        count: so many directions along which the layers change most (SeFa).
+        kind: instead, the one direction to this class of --extractor.
+        extractor: a network that names classes: lenet, resnet-cifar, squeezenet …
+        n: pictures that --kind looks at.
+        number: of the picture that is moved, as limner sample numbers them.
+        reach: how far, in standard deviations.
+        frames: of each direction.
+        label: a class by name or number; the first by default.
+        seed: of the pictures.
+        out: a .png.
+        overwrite: replace the file at --out.
+        json: print one JSON object, for programs.
+    """
+
+    model: Positional[Path]
+    count: int = 5
+    kind: str | None = None
+    extractor: str = "lenet"
+    n: Annotated[int, arg(aliases=["-n"])] = 1000
+    number: int = 0
+    reach: float = 3.0
+    frames: int = 9
+    label: str | None = None
+    seed: int = 0
+    out: Path = Path("directions.png")
+    overwrite: bool = False
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return exploring.directions(
+            self.model,
+            self.count,
+            self.kind,
+            self.extractor,
+            self.n,
+            self.number,
+            self.reach,
+            self.frames,
+            self.label,
+            self.seed,
+            self.out,
+            self.overwrite,
+        )
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Judge a model's samples, or a set of pictures, against real ones.
 
@@ -295,6 +420,9 @@ COMMANDS: dict[str, type[Any]] = {
     "train": Train,
     "ema": Ema,
     "sample": Sample,
+    "interpolate": Interpolate,
+    "invert": Invert,
+    "directions": Directions,
     "evaluate": Evaluate,
     "likelihood": Likelihood,
     "compare": Compare,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from limner.training.grids import grid, save_png
 from limner.training.run import RunResult, point_to
 from limner.training.snapshot import load
 
+#: What pictures are drawn into, by the end of its name.
+DRAWN = {".png": "a .png for a grid", "": "a folder for single files"}
 #: Most pictures in one grid file.
 _GRID = 4_096
 
@@ -163,7 +165,7 @@ def sample(
     are drawn, so that whatever ends the drawing leaves those that there are."""
     within("n", n, 1, MOST)
     world = join()
-    world.lead(lambda: _may_write(out, overwrite))
+    world.lead(lambda: may_write(out, overwrite))
     loaded = load(model, device=world.device)
     if out.suffix and n > _GRID:
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
@@ -210,8 +212,9 @@ def class_names(model: Model, n: int, label: str | None) -> list[str]:
     return [] if numbers is None else [model.labels[number] for number in numbers.tolist()]
 
 
-def _may_write(out: Path, overwrite: bool) -> None:
-    if out.suffix and out.suffix.lower() != ".png":
-        raise UserError(f"--out {out.name}: give a .png for a grid, or a folder for single files")
+def may_write(out: Path, overwrite: bool, kinds: Mapping[str, str] = DRAWN) -> None:
+    """Raises a UserError where ``out`` is of no known kind (by suffix, "" is a folder), or would replace something."""
+    if out.suffix.lower() not in kinds:
+        raise UserError(f"--out {out.name}: give {', or '.join(kinds.values())}")
     if not overwrite:
         refuse_taken(out, ", or add --overwrite")

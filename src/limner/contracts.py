@@ -221,6 +221,10 @@ class Generator(nn.Module):
         """The mean of w, to which truncation draws codes, of a shape that broadcasts over them."""
         return torch.zeros((), device=next(self.parameters()).device)
 
+    def hearing(self) -> list[Tensor]:
+        """The matrices (features, K) by which layers hear w, for who asks in which directions they listen."""
+        raise NotImplementedError
+
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
         """The pictures (N, C, H, W), in [-1, 1] or near it. ``noise`` is for what a code leaves open."""
         raise NotImplementedError

@@ -52,7 +52,7 @@ def evaluate(
         within("n", n, FEWEST, MOST)  # before minutes of drawing, as all that follows
     world = join()
     model = load(images, device=world.device) if is_model(images) else None
-    real = open_together(reference, world) if model is None else _as_drawn(model, reference, world)
+    real = open_together(reference, world) if model is None else as_drawn(model, reference, world)
     check_count("reference pictures", len(real))
     height, width, channels = real.images.shape[1:]
     seen_by = load_extractor(extractor, shape=(height, width, channels))
@@ -115,7 +115,7 @@ def evaluate(
     return Outcome(tuple(lines), values)
 
 
-def _as_drawn(model: Model, reference: DataConfig, world: World = ALONE) -> Dataset:
+def as_drawn(model: Model, reference: DataConfig, world: World = ALONE) -> Dataset:
     """The real pictures, brought to what this model draws where the user did not say otherwise."""
     real = open_together(reference, world)
     if real.spec == model.spec:
@@ -185,9 +185,9 @@ def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int
     within("n", n, 2, MOST)
     loaded = load(model)
     spec = loaded.spec
-    real = _as_drawn(loaded, reference)
+    real = as_drawn(loaded, reference)
     which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
-    label = _numbers(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
+    label = numbers_of(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
     bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps, codes=codes)
     bits = bound.bits_per_dimension(math.prod(spec.shape))
     mean = float(bits.mean())
@@ -198,7 +198,7 @@ def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int
     return Outcome((line, f"  {receipt}, seed {seed}"), values | {"receipt": receipt})
 
 
-def _numbers(model: Model, names: tuple[str, ...], label: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def numbers_of(model: Model, names: tuple[str, ...], label: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """A data set's classes as the model numbers them."""
     unknown = sorted(set(names) - set(model.labels))
     if unknown:

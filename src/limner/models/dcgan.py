@@ -83,6 +83,9 @@ class DCGANGenerator(Generator):
         self.head = nn.ConvTranspose2d(widths[-1], spec.channels, 4, stride=2, padding=1)
         _initialised(self)
 
+    def hearing(self) -> list[Tensor]:
+        return [self.project.weight[:, : self.code]]
+
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
         if self.label is not None and cond.label is not None:
             w = torch.cat([w, self.label(cond.label)], dim=1)

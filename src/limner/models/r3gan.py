@@ -127,6 +127,9 @@ class R3GANGenerator(Generator):
         self.narrow = nn.ModuleList(_made(nn.Conv2d(a, b, 1, bias=False), 1.0) for a, b in pairwise(widths))
         self.head = _made(nn.Conv2d(widths[-1], spec.channels, 1, bias=False), 1.0)
 
+    def hearing(self) -> list[Tensor]:
+        return [self.project.weight[:, : self.code]]
+
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
         if self.label is not None and cond.label is not None:
             w = torch.cat([w, self.label(cond.label)], dim=1)

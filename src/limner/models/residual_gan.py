@@ -70,6 +70,13 @@ def _made(layer: nn.Conv2d | nn.Linear | nn.Embedding, wrap: Wrap) -> nn.Module:
     return wrap(layer)
 
 
+def _weight(layer: nn.Module) -> Tensor:
+    """Of a layer that may be wrapped."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
 def _conv(into: int, out: int, side: int, wrap: Wrap, *, bias: bool = True) -> nn.Module:
     return _made(nn.Conv2d(into, out, side, padding=side // 2, bias=bias), wrap)
 
@@ -184,6 +191,17 @@ class ResidualGenerator(Generator):
         self.attention = None if self.attend_after is None else SelfAttention(widths[self.attend_after + 1], wrap)
         self.norm = BatchNorm(widths[-1])
         self.head = _conv(widths[-1], spec.channels, 3, wrap)
+
+    def hearing(self) -> list[Tensor]:
+        told = [_weight(self.project)]
+        if self.parts == 1:
+            return told
+        part = self.code // self.parts
+        for block in self.blocks:
+            assert isinstance(block, Up)
+            affine = [norm.affine for norm in (block.norm0, block.norm1) if norm.affine is not None]
+            told.append(torch.cat([_weight(one)[:, -part:] for one in affine]))
+        return [F.pad(one, (i * part, self.code - (i + 1) * part)) for i, one in enumerate(told)]
 
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
         codes = w.chunk(self.parts, dim=1)

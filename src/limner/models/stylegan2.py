@@ -166,6 +166,9 @@ class StyleGAN2Generator(StyleGenerator):
     def center(self, cond: Condition) -> Tensor:
         return self.mean[:1] if cond.label is None else self.mean[cond.label]
 
+    def hearing(self) -> list[Tensor]:
+        return [part.affine.weight for part in self.modules() if isinstance(part, Modulated)]
+
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
         """w is (N, code), or (N, styles, code): one for each convolution and the last colours."""
         at = w.unbind(1) if w.ndim == 3 else [w] * self.styles

@@ -116,6 +116,9 @@ class VAE(Autoencoding):
         mean, log_variance = self.tell(self._labelled(silu(h).flatten(1), cond)).chunk(2, dim=1)
         return mean, log_variance.clamp(-20, 10)
 
+    def hearing(self) -> list[Tensor]:
+        return [self.hear.weight[:, : self.code]]
+
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
         return self._decoded(w, cond)
 

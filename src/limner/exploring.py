@@ -1,0 +1,165 @@
+"""The commands that look into a generator's codes; as those of :mod:`limner.commands`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from limner.commands import Outcome, may_write
+from limner.data import DataConfig
+from limner.data.levels import Pixels
+from limner.distributed import join
+from limner.errors import UserError, within
+from limner.features import classify, load_extractor
+from limner.features.extractor import as_tensor
+from limner.files import write_whole
+from limner.judging import as_drawn, numbers_of
+from limner.latents import along, invert_pictures, label_direction, semantic_directions, walk
+from limner.latents.codes import condition, drawn_styles, generator_of, synthesized
+from limner.sampling import to_pixels
+from limner.tensors import save_tensors
+from limner.training.folders import refuse_taken
+from limner.training.grids import grid, save_png
+from limner.training.snapshot import load
+
+#: Most frames of a walk, and milliseconds of each.
+_FRAMES, _MILLISECONDS = 10_000, 80
+#: Most pictures that are inverted together.
+_MOST = 256
+_GRID = {".png": "a .png"}
+
+
+def interpolate(
+    model: Path,
+    between: tuple[int, ...],
+    frames: int,
+    how: str,
+    label: str | None,
+    seed: int,
+    truncation: float | None,
+    out: Path,
+    overwrite: bool,
+) -> Outcome:
+    """Pictures on the way from one to the next."""
+    may_write(out, overwrite, {".png": "a .png for rows of pictures", ".gif": "a .gif that moves"})
+    within("frames", frames * len(between), 1, _FRAMES)
+    images = walk(
+        load(model, device=join().device),
+        list(between),
+        frames=frames,
+        how=how,
+        label=label,
+        seed=seed,
+        truncation=truncation,
+    )
+    if out.suffix.lower() == ".gif":
+        _save_gif(images, out)
+    else:
+        rows = [images[first : first + frames + 1] for first in range(0, len(images) - 1, frames)]
+        save_png(grid(np.concatenate(rows), columns=frames + 1), out)
+    values = {"file": str(out), "pictures": len(images), "between": list(between), "how": how, "seed": seed}
+    return Outcome((f"{len(images)} pictures between {', '.join(map(str, between))}: {out}",), values)
+
+
+def directions(
+    model: Path,
+    count: int,
+    kind: str | None,
+    extractor: str,
+    n: int,
+    number: int,
+    reach: float,
+    frames: int,
+    label: str | None,
+    seed: int,
+    out: Path,
+    overwrite: bool,
+) -> Outcome:
+    """Ways in which a picture can change."""
+    may_write(out, overwrite, _GRID)
+    loaded = load(model, device=join().device)
+    generator_of(loaded)
+    if kind is None:
+        found = semantic_directions(loaded, count)
+        what = f"the {count} directions along which its layers change most"
+    else:
+        within("n", n, 16, 100_000)
+        w = drawn_styles(loaded, list(range(n)), label, seed)
+        images = to_pixels(synthesized(loaded, w, condition(loaded, n, label), 0, seed), loaded.spec.bits)
+        eyes = load_extractor(extractor, shape=images.shape[1:])
+        if kind not in eyes.classes:
+            known = f"it knows {', '.join(eyes.classes[:12])}" if eyes.classes else "it names no classes"
+            raise UserError(f"extractor '{extractor}' does not know the class '{kind}': {known}")
+        there = torch.from_numpy(classify(eyes, images) == eyes.classes.index(kind))
+        found = label_direction(w, there)[None]
+        what = f"the direction to '{kind}', from {int(there.sum())} of {n:,} pictures"
+    images = along(loaded, found, number=number, reach=reach, frames=frames, label=label, seed=seed)
+    save_png(grid(images, columns=frames), out)
+    return Outcome((f"{what}: {out}",), {"file": str(out), "directions": found.tolist(), "seed": seed})
+
+
+def invert(
+    model: Path,
+    reference: DataConfig,
+    n: int,
+    space: Literal["w", "z"],
+    steps: int,
+    seed: int,
+    out: Path,
+    overwrite: bool,
+) -> Outcome:
+    """The codes of real pictures: the pictures beside what their codes draw, and the codes in a file of their own."""
+    may_write(out, overwrite, _GRID)
+    codes = out.with_suffix(".safetensors")
+    if not overwrite:
+        refuse_taken(codes, ", or add --overwrite")
+    within("n", n, 1, _MOST)
+    loaded = load(model, device=join().device)
+    generator_of(loaded)
+    if not reference.source:
+        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
+    real = as_drawn(loaded, reference)
+    which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
+    label = None
+    if loaded.labels:
+        if real.label is None:
+            raise UserError("this model draws classes, and the pictures have none; put them into folders, one a class")
+        label = numbers_of(loaded, real.labels, real.label[which]).tolist()
+    pictures = np.ascontiguousarray(real.images[which])
+    found = invert_pictures(
+        loaded, as_tensor(pictures, torch.device("cpu")) * 2 - 1, space=space, steps=steps, label=label, seed=seed
+    )
+    save_tensors(codes, {"w": found.w.cpu()})
+    save_png(grid(_pairs(pictures, to_pixels(found.pictures, loaded.spec.bits)), columns=_across(len(which))), out)
+    psnr = [round(value, 2) for value in found.psnr.tolist()]
+    line = f"{len(which)} pictures and what their codes draw, {np.mean(psnr):.1f} dB on average: {out}; codes: {codes}"
+    return Outcome((line,), {"file": str(out), "codes": str(codes), "psnr": psnr, "space": space, "seed": seed})
+
+
+def _across(n: int) -> int:
+    """Pictures in a row of a grid of pairs."""
+    return min(n, 8)
+
+
+def _pairs(pictures: Pixels, found: Pixels) -> Pixels:
+    """Rows of pictures, each above a row of what was found; the last rows are filled up with black."""
+    across = _across(len(pictures))
+    rows = []
+    for first in range(0, len(pictures), across):
+        for part in (pictures, found):
+            row = part[first : first + across]
+            rows.append(np.concatenate([row, np.zeros((across - len(row), *row.shape[1:]), row.dtype)]))
+    return np.concatenate(rows)
+
+
+def _save_gif(images: Pixels, path: Path) -> None:
+    """A moving picture that comes back and begins again."""
+    frames = [grid(one[None], gap=0) for one in (*images, *images[-2:0:-1])]
+
+    def save(temporary: Path) -> None:
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=_MILLISECONDS, loop=0)
+
+    write_whole(path, save)
