@@ -106,6 +106,7 @@ def _trained(result: RunResult) -> Outcome:
         f"{result.images:,} images in {sum(spent.values()):.0f} s "
         f"({', '.join(f'{name} {value:.0f} s' for name, value in spent.items())})",
         *measure_lines(result.measures),
+        *result.advice,
         f"draw more:  limner sample {result.folder} -n 64 --out grid.png",
         f"report:     {result.report}",
     ]
@@ -115,6 +116,7 @@ def _trained(result: RunResult) -> Outcome:
         "images": result.images,
         "seconds": result.seconds,
         "measures": result.measures,
+        "advice": list(result.advice),
     }
     return Outcome(tuple(lines), values)
 

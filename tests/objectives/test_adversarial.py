@@ -212,3 +212,20 @@ def test_settled_averages_see_what_they_draw() -> None:
     spread = seen[0].var((0, 2, 3))
     torch.testing.assert_close(norm.running_var, spread, rtol=0.1, atol=0)
     assert float(((norm.running_mean - seen[0].mean((0, 2, 3))) / spread.sqrt()).abs().max()) < 0.1
+
+
+def test_advice_where_something_is_wrong_and_only_there() -> None:
+    one = objective(Line(torch.ones(1, 4, 4)))
+    fine = {"critic/real": 0.8, "critic/made": 0.75}
+    assert one.advice(fine, 0.9) == []
+    assert one.advice(fine, None) == []
+    (collapsed,) = one.advice(fine, 0.1)
+    assert "10% of the variety" in collapsed
+    (sure,) = one.advice({"critic/real": 0.99, "critic/made": 0.995}, 0.9)
+    assert "--objective.augment.kind ada" in sure
+    (blind,) = one.advice({"critic/real": 0.5, "critic/made": 0.52}, 0.9)
+    assert "by chance" in blind
+    assert (
+        objective(Line(torch.ones(1, 4, 4)), game="wasserstein").advice({"critic/real": 1.0, "critic/made": 1.0}, 1.0)
+        == []
+    )

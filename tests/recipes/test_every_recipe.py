@@ -162,3 +162,21 @@ def test_without_labels(run: Path, bars: Path, tmp_path: Path) -> None:
         limner.sample(model, 2, label=0)
     with pytest.raises(limner.UserError, match=r"without labels|guidance is not for this model|takes no guidance"):
         limner.sample(model, 2, guidance=2.0)
+
+
+def test_a_recipe_of_classes_asks_for_some(bars: Path, tmp_path: Path) -> None:
+    """And takes a user's word that there shall be none (test_without_labels)."""
+    with np.load(bars) as content:
+        np.savez(tmp_path / "none.npz", images=content["images"])
+        np.savez(tmp_path / "one.npz", images=content["images"], labels=np.zeros(len(content["images"]), np.int64))
+    for name, have in (("none", "none"), ("one", "one")):
+        with pytest.raises(limner.UserError, match=f"these have {have}: put them into folders"):
+            train(small("biggan"), str(tmp_path / f"{name}.npz"), out=tmp_path / "run", images=BATCH, show=False)
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2", "r3gan", "drift", "vae"])
+def test_fewer_pictures_than_a_batch(name: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "few.npz", images=np.random.default_rng(0).integers(0, 255, (5, 9, 12, 3), dtype=np.uint8))
+    result = train(small(name), str(tmp_path / "few.npz"), out=tmp_path / "run", images=2 * BATCH, show=False)
+    assert limner.sample(load(result.folder), 3).shape == (3, 9, 12, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,6 +20,9 @@ from limner.objectives.optimizers import OptimizerConfig, Optimizers
 from limner.objectives.penalties import Judged, NoPenalty, Penalty
 from limner.objectives.regularizers import mixed, orthogonality, path_lengths
 
+#: A variety below this share of real pictures' is a collapse; a critic that knows more than this share of both kinds
+#: leaves nothing to follow, and one that knows less of either sees nothing.
+_COLLAPSED, _KNOWS, _GUESSES = 0.3, 0.97, 0.55
 Game = Literal["non-saturating", "hinge", "wasserstein", "relativistic"]
 #: Codes that batch norms and mean styles are measured with for the averaged generator: batches, and how many in each.
 _SETTLING, _TOGETHER = 8, 128
@@ -259,6 +262,28 @@ class Adversarial(Objective):
         self.path.copy_(torch.where(length.isfinite(), self.path.lerp(length, 0.01), self.path))
 
     @torch.no_grad()
+    def advice(self, told: Mapping[str, float], variety: float | None) -> list[str]:
+        said = []
+        real, made = told.get("critic/real", 0.5), told.get("critic/made", 0.5)
+        knows = f"the critic takes {real:.0%} of real and {made:.0%} of made pictures for what they are"
+        if variety is not None and variety < _COLLAPSED:
+            said.append(
+                f"samples have {variety:.0%} of the variety of real pictures: the generator draws a few kinds of them "
+                "again and again (mode collapse); a smoother critic helps most, --objective.penalty.kind zero-centred "
+                "with a larger --objective.penalty.gamma, then larger batches, --training.batch"
+            )
+        if min(real, made) > _KNOWS and self.config.game != "wasserstein":
+            said.append(
+                f"{knows}: it leaves the generator little to follow, and may know the pictures by heart; change them "
+                "before it sees them, --objective.augment.kind ada, or let it learn more slowly, --critic-optimizer.lr"
+            )
+        elif max(real, made) < _GUESSES and self.config.game != "wasserstein":
+            said.append(
+                f"{knows}, hardly more than by chance: a wider network, --net.width, or more --objective.critic-steps "
+                "let it see more"
+            )
+        return said
+
     def _after_critic(self, context: Context, told: Losses) -> None:
         self.config.penalty.after(self.critic)
         augment = self.config.augment

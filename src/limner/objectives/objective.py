@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -117,3 +117,13 @@ class Objective(nn.Module):
 
     def updates(self) -> list[Update]:
         raise NotImplementedError
+
+    def advice(self, told: Mapping[str, float], variety: float | None) -> list[str]:
+        """What a user should know of a training that has ended, and what to change, in sentences without a full stop.
+
+        Args:
+            told: what was logged, by name, on average over its last part.
+            variety: recall or coverage of the samples, whichever is worse, as a share of what real held-out pictures
+                have; None where nobody looked.
+        """
+        return []

@@ -18,5 +18,6 @@ def biggan(size: Size = "small") -> AdversarialRecipe:
         objective=AdversarialConfig(game="hinge", critic_steps=2, orthogonal=1e-4),
         optimizer=AdamWConfig(lr=2e-4, betas=(0.0, 0.999)),
         critic_optimizer=AdamWConfig(lr=4e-4, betas=(0.0, 0.999)),
+        of_classes=True,
         training=TrainingConfig(batch=128, clip=0.0, precision="float32"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from limner.contracts import Autoencoding, DataStats, DecodeConfig, ImageSpec
+from limner.errors import UserError
 from limner.models import AdversarialNetConfig, VAEConfig
 from limner.objectives import (
     ELBO,
@@ -30,6 +31,10 @@ class AdversarialRecipe(Settings):
         optimizer: how the generator's weights move.
         critic_optimizer: how the critic's weights move.
         sampling: how samples are drawn from the snapshot by default.
+        of_classes: whether it is made for pictures of classes.
+
+    Raises:
+        UserError: it is, and the pictures have none, or only one.
     """
 
     net: AdversarialNetConfig
@@ -37,8 +42,14 @@ class AdversarialRecipe(Settings):
     optimizer: OptimizerConfig
     critic_optimizer: OptimizerConfig
     sampling: DecodeConfig = field(default_factory=DecodeConfig)
+    of_classes: bool = False
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+        if self.of_classes and self.conditional and len(labels) < 2:
+            raise UserError(
+                f"{self.recipe} is made for pictures of classes, and these have {'one' if labels else 'none'}: put "
+                "them into folders, one a class, or train sagan, or say --no-conditional"
+            )
         config = GeneratorConfig(self.net, spec, labels, self.sampling)
         generator = config.network()
         critic = self.net.critic(spec, len(labels))

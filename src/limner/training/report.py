@@ -19,6 +19,14 @@ TITLES: dict[str, str] = {
     "x0_error": "Mean squared error of the predicted clean picture",
     "gradient_norm": "Norm of the gradient",
     "lr": "Learning rate",
+    "critic/loss": "Loss of the critic",
+    "critic/real": "Share of real pictures that the critic takes for real",
+    "critic/made": "Share of made pictures that the critic takes for made",
+    "critic/penalty": "Penalty on the critic's slopes",
+    "critic/augmented": "Likelihood of each augmentation",
+    "critic/gradient_norm": "Norm of the critic's gradient",
+    "generator/loss": "Loss of the generator",
+    "generator/gradient_norm": "Norm of the generator's gradient",
     "images_per_second": "Images a second",
     "skipped_steps": "Steps skipped so far, a loss or gradient not being finite",
     "roll_backs": "Returns to an earlier state so far",
@@ -34,7 +42,7 @@ def write_report(folder: Path) -> Path:
         UserError: the folder has no readable recipe, or cannot be written.
     """
     run = read_run(folder)
-    parts = (final, over_time, measures, _curves, neighbours, cost, use, settings)
+    parts = (final, over_time, measures, _advice, _curves, neighbours, cost, use, settings)
     title = f"{run.recipe.get('recipe', 'run')} on {run.data.get('source', 'pictures')}"
     path = folder / "report.html"
     write_text(path, page(title, _verdict(run), [part(run) for part in parts]))
@@ -99,6 +107,12 @@ def _curves(run: Run) -> str:
     figures += [_measured(name, points, real.get(name)) for name, points in measured.items() if len(points) > 1]
     drawn = "".join(figures)
     return f'<h2>Curves</h2><div class="grid">{drawn}</div>' if drawn else ""
+
+
+def _advice(run: Run) -> str:
+    """What the run has to say of itself, and what to change."""
+    said = "".join(f"<li>{escaped(one)}.</li>" for one in run.done.get("advice") or [])
+    return f"<h2>What to change</h2><ul>{said}</ul>" if said else ""
 
 
 def _scalar(name: str, points: list[Point]) -> str:

@@ -45,7 +45,7 @@ from limner.training.report import write_report
 from limner.training.report_run import read_run
 from limner.training.snapshot import DenoiserConfig, is_model, save_config, save_snapshot
 from limner.training.stopping import Interrupted, stop_requests
-from limner.training.tracking import Tracker
+from limner.training.tracking import METRICS, Tracker, records
 from limner.training.trainer import Trainer, check_batch
 from limner.training.watching import SAMPLES, Watcher
 
@@ -64,6 +64,7 @@ class RunResult:
         images: seen in training.
         seconds: by part; "drawing" and "judging" after the training are on top of a budget in minutes.
         measures: rows by name, empty if nothing was judged.
+        advice: sentences on what to change.
     """
 
     folder: Path
@@ -71,6 +72,7 @@ class RunResult:
     images: int
     seconds: dict[str, float]
     measures: dict[str, dict[str, Any]]
+    advice: tuple[str, ...] = ()
 
 
 def start(
@@ -158,7 +160,7 @@ def resume(
         if ended is not None:
             if show:
                 print(f"{folder} is finished already; its report is {ended['report']}", file=sys.stderr)
-            return RunResult(folder, **ended | {"report": Path(ended["report"])})
+            return RunResult(folder, **ended | {"report": Path(ended["report"]), "advice": tuple(ended["advice"])})
         recipe = read_recipe(str(written.get("recipe")), written.get("config"))
         dataset = _same_pictures(folder, written, _source(folder, written), world, cache, show=show)
         lesson = lesson_of(recipe, dataset, world)
@@ -210,7 +212,13 @@ def _ended(folder: Path) -> dict[str, Any] | None:
     if not isinstance(images, int) or not is_model(folder / SNAPSHOT):
         return None
     measures = {row["name"]: {k: v for k, v in row.items() if k != "name"} for row in run.rows}
-    return {"report": str(write_report(folder)), "images": images, "seconds": {**run.seconds}, "measures": measures}
+    return {
+        "report": str(write_report(folder)),
+        "images": images,
+        "seconds": {**run.seconds},
+        "measures": measures,
+        "advice": run.done.get("advice") or [],
+    }
 
 
 def _written(folder: Path) -> dict[str, Any]:
@@ -321,6 +329,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
         "drawing": drawn - trained,
         "judging": time.monotonic() - drawn,
     }
+    advice = world.lead(lambda: trainer.objective.advice(_lately(run.folder), _variety(rows)))
     done = {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "images": trainer.progress.seen,
@@ -333,13 +342,33 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
         "interrupted": trainer.progress.interrupted,
         "skipped_steps": trainer.progress.skips,
         "roll_backs": trainer.progress.rollbacks,
+        "advice": advice,
     }
 
     def report() -> str:
         write_json(run.folder / DONE, done)
         return str(write_report(run.folder))
 
-    return RunResult(run.folder, Path(world.lead(report)), trainer.progress.seen, seconds, rows)
+    page = Path(world.lead(report))
+    return RunResult(run.folder, page, trainer.progress.seen, seconds, rows, tuple(advice))
+
+
+def _lately(folder: Path) -> dict[str, float]:
+    """What was logged in the last tenth of the run, on average."""
+    lines = records(folder / METRICS)
+    last = [line for line in lines if line["images"] >= 0.9 * lines[-1]["images"]]
+    values: dict[str, list[float]] = {}
+    for line in last:
+        for name, value in line.items():
+            if isinstance(value, float):
+                values.setdefault(name, []).append(value)
+    return {name: sum(one) / len(one) for name, one in values.items()}
+
+
+def _variety(rows: dict[str, dict[str, Any]]) -> float | None:
+    """Recall or coverage, whichever is worse, as a share of what real held-out pictures have."""
+    found = [row for name, row in rows.items() if name.startswith(("recall_", "coverage_")) and row["real"]]
+    return min((row["value"] / row["real"] for row in found), default=None)
 
 
 def _guided(run: Opened, model: Model, watcher: Watcher, count: int) -> tuple[Model, dict[float, float]]:

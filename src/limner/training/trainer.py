@@ -166,8 +166,7 @@ class Trainer:
                 for name, value in losses.items():
                     logged[name] = logged.get(name, 0) + value.detach() * weight
         norm = self._summed(update, logged)
-        if self.config.clip:
-            logged["gradient_norm"] = norm
+        logged["gradient_norm"] = norm
         # Squared, as optimisers square it: what overflows there would poison their state.
         sound = (norm.square() + logged["loss"]).isfinite()
         for name in update.optimizers:

@@ -1,0 +1,120 @@
+"""Digits by every recipe that decodes codes, in ten minutes each, by the judge of all MNIST benchmarks.
+
+    LIMNER_MIRROR=DIR python benchmarks/generators.py --recipes dcgan vae --minutes 10 --seeds 1 2 3
+
+Each is run as a user runs it, ``limner train RECIPE --data mnist --minutes M``, and draws with its defaults: medians
+over seeds, beside what real held-out digits score. Finished cells and runs are kept in --out.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+import limner
+from limner.training.grids import grid, save_png
+from mnist import Cell, Cells
+from mnist_judge import held_out, judge
+
+#: The seed of the judged samples, and how many of them are in a cell's picture.
+DRAWN, PICTURES = 20_000, 100
+#: Of recall and coverage of held-out digits, the share that a generator must have.
+VARIETY = 0.8
+#: The Fréchet distances that the project asks for.
+AIMS = {"vae": 60, "dcgan": 25, "wgan-gp": 40, "sagan": 30, "biggan": 30, "stylegan2": 30, "r3gan": 30, "drift": 30}
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to do.
+
+    Attributes:
+        recipes: which.
+        minutes: the budget of each.
+        seeds: of trainings.
+        samples: judged.
+        out: where finished cells, runs and pictures are kept.
+    """
+
+    recipes: tuple[str, ...] = tuple(AIMS)
+    minutes: float = 10.0
+    seeds: tuple[int, ...] = (1, 2, 3)
+    samples: int = 5_000
+    out: Path = Path("build/generators")
+
+
+def trained(recipe: str, minutes: float, seed: int, run: Path) -> Cell:
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "limner.cli", "train", recipe, "--data", "mnist", "--out", str(run),
+               "--minutes", f"{minutes:g}", "--seed", str(seed), "--watch.judge", "0", "--json"]  # fmt: skip
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
+    told = json.loads(done.stdout)
+    return {"images": told["images"], "wall": time.monotonic() - begun, "advice": told["advice"]}
+
+
+def cell(args: Args, recipe: str, seed: int) -> Cell:
+    run = args.out / f"{recipe}-{args.minutes:g}min-{seed}"
+    if not (run / "done.json").exists():
+        told = trained(recipe, args.minutes, seed, run)
+        (run / "told.json").write_text(json.dumps(told))
+    told = json.loads((run / "told.json").read_text())
+    begun = time.monotonic()
+    pictures = limner.sample(limner.load(run), args.samples, seed=DRAWN)
+    drawing = time.monotonic() - begun
+    save_png(grid(pictures[:PICTURES], columns=10), run.with_suffix(".png"))
+    return told | {"drawing": drawing} | asdict(judge(pictures, np.arange(len(pictures)) % 10))
+
+
+def table(args: Args, cells: Cells) -> str:
+    """Markdown, a line a recipe."""
+    real = cells.done["held out"]
+    lines = [
+        "| recipe | images | FD (aim) | seeds | precision | recall | coverage | near copies | read | pictures/s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for recipe in args.recipes:
+        rows = [cells.done[name] for seed in args.seeds if (name := f"{recipe} seed {seed}") in cells.done]
+        if not rows:
+            continue
+
+        def middle(key: str, rows: list[Cell] = rows) -> float:
+            return statistics.median(float(row[key]) for row in rows)
+
+        seeds = ", ".join(f"{float(row['fd']):.1f}" for row in rows)
+        short = [key for key in ("recall", "coverage") if middle(key) < VARIETY * real[key]]
+        lines.append(
+            f"| {recipe} | {middle('images'):,.0f} | {middle('fd'):.1f} ({AIMS.get(recipe, '–')}) | "
+            f"{seeds} | {middle('precision'):.3f} | "
+            f"{middle('recall'):.3f}{'!' if 'recall' in short else ''} | "
+            f"{middle('coverage'):.3f}{'!' if 'coverage' in short else ''} | {middle('near_copies'):.2%} | "
+            f"{middle('read'):.3f} | {args.samples / middle('drawing'):,.0f} |"
+        )
+    lines.append(
+        f"| held-out digits | | {real['fd']:.1f} | | {real['precision']:.3f} | {real['recall']:.3f} | "
+        f"{real['coverage']:.3f} | {real['near_copies']:.2%} | {real['read']:.3f} | |"
+    )
+    return "\n".join(lines)
+
+
+def main(args: Args) -> None:
+    cells = Cells.of(args.out / "cells.json")
+    cells.keep("held out", lambda: asdict(held_out()))
+    for seed in args.seeds:
+        for recipe in args.recipes:
+            cells.keep(f"{recipe} seed {seed}", lambda r=recipe, s=seed: cell(args, r, s))  # type: ignore[misc]
+    print(table(args, cells))
+    print(f"'!': below {VARIETY} x that of held-out digits")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))
