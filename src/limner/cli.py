@@ -245,6 +245,30 @@ class Invert:
 
 
 @dataclass(frozen=True)
+class Reconstruct:
+    """Show what a codec gives back of real pictures.
+
+    Attributes:
+        model: a run or a snapshot folder of a codec, kl-codec or vq-codec.
+        reference: the pictures: --reference SOURCE.
+        n: how many of them, evenly spaced.
+        out: a .png, each picture above what comes back of it.
+        overwrite: replace the file at --out.
+        json: print one JSON object, for programs.
+    """
+
+    model: Positional[Path]
+    reference: DataConfig = DataConfig("")  # noqa: RUF009 - frozen
+    n: Annotated[int, arg(aliases=["-n"])] = 32
+    out: Path = Path("reconstructed.png")
+    overwrite: bool = False
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return exploring.reconstruct(self.model, self.reference, self.n, self.out, self.overwrite)
+
+
+@dataclass(frozen=True)
 class Directions:
     """Find ways in which a generator's pictures change: a row of pictures for each.
 
@@ -423,6 +447,7 @@ COMMANDS: dict[str, type[Any]] = {
     "interpolate": Interpolate,
     "invert": Invert,
     "directions": Directions,
+    "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "likelihood": Likelihood,
     "compare": Compare,

@@ -269,12 +269,33 @@ class Codec(nn.Module):
     """Stands between pictures and what a model sees."""
 
     def encode(self, x: Tensor) -> Tensor:
+        """Latents (N, c, h, w), of mean 0 and deviation 1 or near it, of pictures (N, C, H, W)."""
         raise NotImplementedError
 
     def decode(self, z: Tensor) -> Tensor:
+        """Pictures (N, C, H, W), in [-1, 1] or near it, of latents."""
         raise NotImplementedError
 
     def latent_spec(self, spec: ImageSpec) -> ImageSpec:
+        """What its latents are, of pictures of this kind."""
+        raise NotImplementedError
+
+
+class Tokenizer(Codec):
+    """A codec whose latents are one of some codes each.
+
+    Attributes:
+        tokens: how many codes there are.
+    """
+
+    tokens: int
+
+    def tokenize(self, x: Tensor) -> Tensor:
+        """The numbers of codes, (N, h, w) int64, of pictures (N, C, H, W)."""
+        raise NotImplementedError
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The latents (N, c, h, w) of codes, as :meth:`decode` takes them."""
         raise NotImplementedError
 
 
@@ -384,7 +405,12 @@ class DecodeConfig:
         within("cut", self.cut, 0, 100)
 
 
-SampleConfig = RefineConfig | DecodeConfig
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """Of a codec by itself, which gives pictures back and draws none of its own: there is nothing to choose."""
+
+
+SampleConfig = RefineConfig | DecodeConfig | ReconstructConfig
 
 
 @dataclass
@@ -392,7 +418,7 @@ class Model:
     """A generator of images ready for use.
 
     Attributes:
-        net: draws.
+        net: draws, or is a codec that was trained by itself.
         codec: between what ``net`` draws and pictures.
         spec: of the pictures.
         labels: names of the classes in the order of their numbers, () if there are none.
@@ -400,7 +426,7 @@ class Model:
         unconditional: whether it also knows pictures without their class, as classifier-free guidance needs.
     """
 
-    net: Denoiser | Generator
+    net: Denoiser | Generator | Codec
     codec: Codec
     spec: ImageSpec
     labels: tuple[str, ...]

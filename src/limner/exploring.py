@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from limner.commands import Outcome, may_write
+from limner.commands import Outcome, may_write, measure_lines
+from limner.contracts import Codec
 from limner.data import DataConfig
 from limner.data.levels import Pixels
 from limner.distributed import join
@@ -23,6 +24,7 @@ from limner.sampling import to_pixels
 from limner.tensors import save_tensors
 from limner.training.folders import refuse_taken
 from limner.training.grids import grid, save_png
+from limner.training.showing import fidelity, given_back
 from limner.training.snapshot import load
 
 #: Most frames of a walk, and milliseconds of each.
@@ -137,6 +139,29 @@ def invert(
     psnr = [round(value, 2) for value in found.psnr.tolist()]
     line = f"{len(which)} pictures and what their codes draw, {np.mean(psnr):.1f} dB on average: {out}; codes: {codes}"
     return Outcome((line,), {"file": str(out), "codes": str(codes), "psnr": psnr, "space": space, "seed": seed})
+
+
+def reconstruct(model: Path, reference: DataConfig, n: int, out: Path, overwrite: bool) -> Outcome:
+    """What a codec gives back of real pictures, beside them."""
+    may_write(out, overwrite, _GRID)
+    within("n", n, 2, _MOST)
+    loaded = load(model, device=join().device)
+    if not isinstance(loaded.net, Codec):
+        raise UserError(
+            "this model is no codec; train one with: limner train kl-codec, or find codes with limner invert"
+        )
+    if not reference.source:
+        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
+    real = as_drawn(loaded, reference)
+    which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
+    pictures = np.ascontiguousarray(real.images[which])
+    back = given_back(loaded, pictures)
+    rows = fidelity(back, pictures, seed=0)
+    save_png(grid(_pairs(pictures, back), columns=_across(len(which))), out)
+    latents = loaded.net.latent_spec(loaded.spec)
+    line = f"{len(which)} pictures and what comes back of them, by latents {latents.shape}: {out}"
+    values = {"file": str(out), "latents": list(latents.shape), "measures": rows}
+    return Outcome((line, *measure_lines(rows)), values)
 
 
 def _across(n: int) -> int:

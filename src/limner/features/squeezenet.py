@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limner.features.extractor import AS_RGB, Extractor, Images, as_rgb
 from limner.features.weights import fill, find, read
 
-_MEAN_BGR = (104.0, 117.0, 123.0)
+MEAN_BGR = (104.0, 117.0, 123.0)
 #: fire module: channels in, squeezed, each half of what comes out.
 _FIRES: dict[str, tuple[int, int, int]] = {
     "fire2": (96, 16, 64),
@@ -23,7 +23,7 @@ _FIRES: dict[str, tuple[int, int, int]] = {
     "fire8": (384, 64, 256),
     "fire9": (512, 64, 256),
 }
-_POOL_AFTER = ("fire4", "fire8")
+POOL_AFTER = ("fire4", "fire8")
 
 
 class Fire(nn.Module):
@@ -50,11 +50,11 @@ class SqueezeNet(nn.Module):
         self.conv_final = nn.Conv2d(512, 1000, 1)
 
     def maps(self, x: Tensor) -> Tensor:
-        h = _pool(F.relu(self.conv1(x)))
+        h = pool(F.relu(self.conv1(x)))
         for name, fire in self.fires.items():
             h = fire(h)
-            if name in _POOL_AFTER:
-                h = _pool(h)
+            if name in POOL_AFTER:
+                h = pool(h)
         return h
 
     def features(self, x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class SqueezeNet(nn.Module):
         return F.relu(self.conv_final(self.maps(x))).mean(dim=(2, 3))
 
 
-def _pool(x: Tensor) -> Tensor:
+def pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, stride=2, ceil_mode=True)
 
 
@@ -80,14 +80,19 @@ def _names(tensors: dict[str, Tensor]) -> dict[str, str]:
     return out
 
 
-def load(weights: Path | None, device: torch.device) -> Extractor:
-    """The extractor ``squeezenet``: RGB of any size, at 227×227."""
+def network(weights: Path | None) -> tuple[SqueezeNet, str]:
+    """The network with its weights, and their fingerprint."""
     path = find("squeezenet", weights)
     tensors = read(path)
     net = SqueezeNet()
-    digest = fill(net, tensors, path, _names(tensors))
+    return net, fill(net, tensors, path, _names(tensors))
+
+
+def load(weights: Path | None, device: torch.device) -> Extractor:
+    """The extractor ``squeezenet``: RGB of any size, at 227×227."""
+    net, digest = network(weights)
     net.to(device)
-    mean = torch.tensor(_MEAN_BGR, device=device).reshape(1, 3, 1, 1)
+    mean = torch.tensor(MEAN_BGR, device=device).reshape(1, 3, 1, 1)
 
     def prepare(images: Images) -> Tensor:
         x = F.interpolate(as_rgb(images, device), size=(227, 227), mode="bilinear", antialias=True)

@@ -99,6 +99,8 @@ def _w(net: Generator, moving: Tensor, cond: Condition, space: str) -> Tensor:
 
 def _apart(drawn: Tensor, target: Tensor) -> Tensor:
     """Squared errors (N,), of the pictures and of smaller ones, which know of shapes that are a little beside."""
+    # As they are shown; slopes pass as if they were not cut, so that what lies beyond may come back.
+    drawn = drawn + (drawn.clamp(-1, 1) - drawn).detach()
     total = (drawn - target).square().flatten(1).mean(1)
     while min(drawn.shape[2:]) >= 8:
         drawn, target = F.avg_pool2d(drawn, 2), F.avg_pool2d(target, 2)

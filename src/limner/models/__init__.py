@@ -1,8 +1,10 @@
 """Networks that keep a contract, one architecture a file."""
 
+from limner.models.autoencoder import CodecNetConfig, KLCodec, KLCodecConfig, VQCodec, VQCodecConfig
 from limner.models.critic import Critic
 from limner.models.dcgan import DCGANConfig
 from limner.models.dit import DiT, DiTConfig
+from limner.models.patch_critic import PatchCritic
 from limner.models.preconditioning import PRECONDITIONINGS, Preconditioned, PreconditionedFlowMap, Row
 from limner.models.r3gan import R3GANConfig
 from limner.models.residual_gan import ResidualGANConfig
@@ -23,12 +25,16 @@ __all__ = [
     "PRECONDITIONINGS",
     "VAE",
     "AdversarialNetConfig",
+    "CodecNetConfig",
     "Critic",
     "DCGANConfig",
     "DiT",
     "DiTConfig",
     "GeneratorNetConfig",
+    "KLCodec",
+    "KLCodecConfig",
     "NetConfig",
+    "PatchCritic",
     "Preconditioned",
     "PreconditionedFlowMap",
     "R3GANConfig",
@@ -38,4 +44,6 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "VAEConfig",
+    "VQCodec",
+    "VQCodecConfig",
 ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.contracts import Condition
+from limner.contracts import Condition, ImageSpec
 from limner.errors import UserError
+from limner.models.layers import padded
 
 #: Longest side of the smallest maps that a stack of halvings ends with.
 _SMALLEST = 7
@@ -17,7 +20,7 @@ class Critic(nn.Module):
     """Tells real pictures from made ones."""
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
-        """Scores (N,) of pictures x (N, C, H, W): higher the more real they seem."""
+        """Scores of pictures x (N, C, H, W), higher the more real they seem: (N,), or (N, P) of parts of each."""
         raise NotImplementedError
 
 
@@ -56,6 +59,28 @@ class Projection(nn.Module):
             return score
         suited: Tensor = (self.classes(cond.label) * features).sum(1)
         return score + suited
+
+
+def folded(x: Tensor, side: int) -> Tensor:
+    """Pictures (N, C, H, W) as maps of C side² channels and 1 / side the size, edges repeated to a multiple of it: what
+    a network of larger maps would spend most of its time on."""
+    return F.pixel_unshuffle(padded(x, side), side) if side > 1 else x
+
+
+def unfolded(x: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+    """The other way, cut to ``size``."""
+    return F.pixel_shuffle(x, side)[:, :, : size[0], : size[1]] if side > 1 else x
+
+
+def folding(size: tuple[int, int], side: int) -> int:
+    """``side``, or 1 where pictures so small would leave maps that cannot be halved."""
+    return side if -(-max(size) // side) > _SMALLEST else 1
+
+
+def folded_spec(spec: ImageSpec, side: int) -> ImageSpec:
+    """What :func:`folded` makes of such pictures."""
+    height, width = (-(-length // side) for length in spec.size)
+    return replace(spec, channels=spec.channels * side**2, size=(height, width))
 
 
 def halvings(size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, Generator, ImageSpec, Noise
 from limner.errors import within
-from limner.models.critic import Critic, Projection, doubled, halvings
+from limner.models.critic import Critic, Projection, doubled, folded, folded_spec, folding, halvings, unfolded
 from limner.models.equalized import halved, twice
 from limner.models.layers import padded, to_multiple, zeroed
 
@@ -32,6 +32,8 @@ class R3GANConfig:
         code: numbers in a code.
         width: channels of the largest maps; they double with each halving.
         most: channels of any map, at most.
+        unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
+            slower.
         blocks: residual blocks for each size of maps.
         expansion: channels inside a block, in those outside.
         group: channels that a convolution inside a block mixes.
@@ -41,6 +43,7 @@ class R3GANConfig:
     code: int = 64
     width: int = 32
     most: int = 512
+    unshuffle: int = 2
     blocks: int = 1
     expansion: int = 2
     group: int = 16
@@ -49,6 +52,7 @@ class R3GANConfig:
         within("net.code", self.code, 1, 8192)
         within("net.width", self.width, 1, 4096)
         within("net.most", self.most, 1, 16384)
+        within("net.unshuffle", self.unshuffle, 1, 16)
         within("net.blocks", self.blocks, 1, 64)
         within("net.expansion", self.expansion, 1, 16)
         within("net.group", self.group, 1, 16384)
@@ -62,18 +66,9 @@ class R3GANConfig:
 
 def _made(layer: nn.Conv2d | nn.Linear, gain: float) -> nn.Conv2d | nn.Linear:
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(math.prod(layer.weight.shape[1:])))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
-
-
-class Biased(nn.Module):
-    """A bias and a leaky ReLU."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x + self.bias[:, None, None], 0.2)
 
 
 class Block(nn.Module):
@@ -91,13 +86,13 @@ class Block(nn.Module):
         inside = to_multiple(channels * config.expansion, groups)
         # Fixup, section 4: three layers a block, of which the last begins at zero.
         gain = _GAIN * depth ** (-1 / 4)
-        self.expand = _made(nn.Conv2d(channels, inside, 1, bias=False), gain)
-        self.act0, self.act1 = Biased(inside), Biased(inside)
-        self.conv = _made(nn.Conv2d(inside, inside, 3, padding=1, groups=groups, bias=False), gain)
+        self.expand = _made(nn.Conv2d(channels, inside, 1), gain)
+        self.conv = _made(nn.Conv2d(inside, inside, 3, padding=1, groups=groups), gain)
         self.reduce = zeroed(nn.Conv2d(inside, channels, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.reduce(self.act1(self.conv(self.act0(self.expand(x)))))
+        h = F.leaky_relu(self.conv(F.leaky_relu(self.expand(x), 0.2, inplace=True)), 0.2, inplace=True)
+        out: Tensor = x + self.reduce(h)
         return out
 
 
@@ -117,7 +112,8 @@ class R3GANGenerator(Generator):
 
     def __init__(self, config: R3GANConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
-        self.code = config.code
+        self.code, self.size, self.unshuffle = config.code, spec.size, folding(spec.size, config.unshuffle)
+        spec = folded_spec(spec, self.unshuffle)
         self.sizes = halvings(spec.size)[::-1]
         widths = doubled(config.width, config.most, len(self.sizes))[::-1]
         self.label = nn.Embedding(classes, config.code) if classes else None
@@ -137,8 +133,7 @@ class R3GANGenerator(Generator):
         h = self.stages[0](h)
         for narrow, stage, size in zip(self.narrow, self.stages[1:], self.sizes[1:], strict=True):
             h = stage(twice(narrow(h))[:, :, : size[0], : size[1]])
-        out: Tensor = self.head(h)
-        return out
+        return unfolded(self.head(h), self.unshuffle, self.size)
 
 
 class R3GANCritic(Critic):
@@ -152,6 +147,8 @@ class R3GANCritic(Critic):
 
     def __init__(self, config: R3GANConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
+        self.unshuffle = folding(spec.size, config.unshuffle)
+        spec = folded_spec(spec, self.unshuffle)
         sizes = halvings(spec.size)
         widths = doubled(config.width, config.most, len(sizes))
         self.stride = 2 ** (len(sizes) - 1)
@@ -163,7 +160,7 @@ class R3GANCritic(Critic):
         self.score = Projection(widths[-1], classes)
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
-        h = self.first(padded(x, self.stride).contiguous(memory_format=torch.channels_last))
+        h = self.first(padded(folded(x, self.unshuffle), self.stride).contiguous(memory_format=torch.channels_last))
         h = self.stages[0](h)
         for widen, stage in zip(self.widen, self.stages[1:], strict=True):
             h = stage(widen(halved(h)))

@@ -17,7 +17,18 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, Generator, ImageSpec, Noise
 from limner.errors import within
-from limner.models.critic import Critic, Projection, Wrap, doubled, halvings, plain
+from limner.models.critic import (
+    Critic,
+    Projection,
+    Wrap,
+    doubled,
+    folded,
+    folded_spec,
+    folding,
+    halvings,
+    plain,
+    unfolded,
+)
 from limner.models.layers import BatchNorm, padded, to_multiple
 
 
@@ -29,6 +40,8 @@ class ResidualGANConfig:
         code: numbers in a code.
         width: channels of the largest maps; they double with each halving.
         most: channels of any map, at most.
+        unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
+            slower.
         spectral: divide every weight by its largest singular value: "critic", "both" or "none".
         attention: self-attention on the largest maps whose longer side is at most this; 0 is none.
         chunks: each block of the generator takes a part of the code of its own.
@@ -38,6 +51,7 @@ class ResidualGANConfig:
     code: int = 128
     width: int = 32
     most: int = 512
+    unshuffle: int = 2
     spectral: Literal["none", "critic", "both"] = "none"
     attention: int = 0
     chunks: bool = False
@@ -46,6 +60,7 @@ class ResidualGANConfig:
         within("net.code", self.code, 1, 8192)
         within("net.width", self.width, 1, 4096)
         within("net.most", self.most, 1, 16384)
+        within("net.unshuffle", self.unshuffle, 1, 16)
         within("net.attention", self.attention, 0, 8192)
 
     def generator(self, spec: ImageSpec, classes: int) -> ResidualGenerator:
@@ -174,6 +189,8 @@ class ResidualGenerator(Generator):
     def __init__(self, config: ResidualGANConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
         wrap = spectral if config.spectral == "both" else plain
+        self.size, self.unshuffle = spec.size, folding(spec.size, config.unshuffle)
+        spec = folded_spec(spec, self.unshuffle)
         self.sizes = halvings(spec.size)[::-1]
         levels = len(self.sizes)
         widths = doubled(config.width, config.most, levels)[::-1]
@@ -212,7 +229,7 @@ class ResidualGenerator(Generator):
             h = block(h, torch.cat(told, dim=1) if told else None, size)
             if self.attention is not None and i == self.attend_after:
                 h = self.attention(h)
-        return torch.tanh(self.head(F.relu(self.norm(h))))
+        return torch.tanh(unfolded(self.head(F.relu(self.norm(h))), self.unshuffle, self.size))
 
 
 class ResidualCritic(Critic):
@@ -227,6 +244,8 @@ class ResidualCritic(Critic):
     def __init__(self, config: ResidualGANConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
         wrap = plain if config.spectral == "none" else spectral
+        self.unshuffle = folding(spec.size, config.unshuffle)
+        spec = folded_spec(spec, self.unshuffle)
         sizes = halvings(spec.size)
         widths = doubled(config.width, config.most, len(sizes))
         self.stride = 2 ** (len(sizes) - 1)
@@ -241,7 +260,7 @@ class ResidualCritic(Critic):
         self.score = Projection(widths[-1], classes, wrap)
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
-        h = padded(x, self.stride).contiguous(memory_format=torch.channels_last)
+        h = padded(folded(x, self.unshuffle), self.stride).contiguous(memory_format=torch.channels_last)
         for i, block in enumerate(self.blocks):
             if self.attention is not None and i == self.attend_before:
                 h = self.attention(h)

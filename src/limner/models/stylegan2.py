@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, ImageSpec, Noise, StyleGenerator
 from limner.errors import within
-from limner.models.critic import Critic, doubled, halvings
+from limner.models.critic import Critic, doubled, folded, folded_spec, folding, halvings, unfolded
 from limner.models.equalized import EqualConv, EqualLinear, activated, halved, smoothed, twice
 from limner.models.layers import BatchSpread, padded
 
@@ -35,6 +35,8 @@ class StyleGAN2Config:
         code: numbers in a code, and in a style.
         width: channels of the largest maps; they double with each halving.
         most: channels of any map, at most.
+        unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
+            slower.
         mapping: layers between a code and its style.
     """
 
@@ -42,12 +44,14 @@ class StyleGAN2Config:
     code: int = 128
     width: int = 32
     most: int = 512
+    unshuffle: int = 2
     mapping: int = 2
 
     def __post_init__(self) -> None:
         within("net.code", self.code, 1, 8192)
         within("net.width", self.width, 1, 4096)
         within("net.most", self.most, 1, 16384)
+        within("net.unshuffle", self.unshuffle, 1, 16)
         within("net.mapping", self.mapping, 1, 32)
 
     def generator(self, spec: ImageSpec, classes: int) -> StyleGAN2Generator:
@@ -143,7 +147,8 @@ class StyleGAN2Generator(StyleGenerator):
 
     def __init__(self, config: StyleGAN2Config, spec: ImageSpec, classes: int) -> None:
         super().__init__()
-        self.code = config.code
+        self.code, self.size, self.unshuffle = config.code, spec.size, folding(spec.size, config.unshuffle)
+        spec = folded_spec(spec, self.unshuffle)
         self.sizes = halvings(spec.size)[::-1]
         widths = doubled(config.width, config.most, len(self.sizes))[::-1]
         self.mapping = Mapping(config.code, config.mapping, classes)
@@ -180,7 +185,7 @@ class StyleGAN2Generator(StyleGenerator):
             h = up(h, at[2 * i - 1], size, noise, f"{2 * i - 1}")
             h = conv(h, at[2 * i], size, noise, f"{2 * i}")
             colours = twice(colours)[:, :, : size[0], : size[1]] + colour(h, at[2 * i + 1])
-        return colours + self.bias[:, None, None]
+        return unfolded(colours + self.bias[:, None, None], self.unshuffle, self.size)
 
     @torch.no_grad()
     def settle(self, codes: Tensor, cond: Condition) -> None:
@@ -218,6 +223,8 @@ class StyleGAN2Critic(Critic):
 
     def __init__(self, config: StyleGAN2Config, spec: ImageSpec, classes: int) -> None:
         super().__init__()
+        self.unshuffle = folding(spec.size, config.unshuffle)
+        spec = folded_spec(spec, self.unshuffle)
         sizes = halvings(spec.size)
         widths = doubled(config.width, config.most, len(sizes))
         self.stride = 2 ** (len(sizes) - 1)
@@ -232,7 +239,9 @@ class StyleGAN2Critic(Critic):
         self.label = nn.Embedding(classes, config.code) if classes else None
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
-        h = activated(self.first(padded(x, self.stride).contiguous(memory_format=torch.channels_last)))
+        h = activated(
+            self.first(padded(folded(x, self.unshuffle), self.stride).contiguous(memory_format=torch.channels_last))
+        )
         for block in self.blocks:
             h = block(h)
         h = torch.cat([h, self.spread(h)], dim=1)

@@ -11,6 +11,7 @@ from limner.objectives.noise_levels import Discrete, LogitNormal, LogNormal, Noi
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
 from limner.objectives.optimizers import AdamWConfig, MuonConfig, OptimizerConfig, Optimizers
 from limner.objectives.penalties import Clipping, GradientPenalty, NoPenalty, ZeroCentredPenalty
+from limner.objectives.reconstruction import KLReconstruction, Reconstruction, ReconstructionConfig, VQReconstruction
 from limner.objectives.variational import HybridDenoising
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "FlowMapping",
     "GradientPenalty",
     "HybridDenoising",
+    "KLReconstruction",
     "LogNormal",
     "LogitNormal",
     "Losses",
@@ -46,6 +48,9 @@ __all__ = [
     "Objective",
     "OptimizerConfig",
     "Optimizers",
+    "Reconstruction",
+    "ReconstructionConfig",
     "Update",
+    "VQReconstruction",
     "ZeroCentredPenalty",
 ]

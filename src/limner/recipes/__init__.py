@@ -11,6 +11,7 @@ from limner.config import from_json
 from limner.data import DataConfig
 from limner.errors import UserError, nearest
 from limner.recipes.biggan import biggan
+from limner.recipes.codec import KLCodecRecipe, VQCodecRecipe
 from limner.recipes.consistency import consistency
 from limner.recipes.dcgan import dcgan
 from limner.recipes.ddpm import ddpm
@@ -20,19 +21,21 @@ from limner.recipes.drift import drift
 from limner.recipes.edm import edm
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
+from limner.recipes.kl_codec import kl_codec
 from limner.recipes.r3gan import r3gan
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sagan import sagan
 from limner.recipes.sizes import SIZES, Size, size_for
 from limner.recipes.stylegan2 import stylegan2
 from limner.recipes.vae import vae
+from limner.recipes.vq_codec import vq_codec
 from limner.recipes.wgan_gp import wgan_gp
 from limner.training.config import Budget
 from limner.training.folders import RECIPE
 from limner.training.run import RunResult, start
 from limner.training.run import resume as _resume
 
-AnyRecipe = RefineRecipe | FlowMapRecipe | AdversarialRecipe | DriftRecipe | VAERecipe
+AnyRecipe = RefineRecipe | FlowMapRecipe | AdversarialRecipe | DriftRecipe | VAERecipe | KLCodecRecipe | VQCodecRecipe
 RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "flow": flow,
     "edm": edm,
@@ -47,6 +50,8 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "stylegan2": stylegan2,
     "r3gan": r3gan,
     "drift": drift,
+    "kl-codec": kl_codec,
+    "vq-codec": vq_codec,
 }
 #: The budget of those who name none.
 DEFAULT_MINUTES = 5.0
@@ -60,9 +65,11 @@ __all__ = [
     "AnyRecipe",
     "DriftRecipe",
     "FlowMapRecipe",
+    "KLCodecRecipe",
     "RefineRecipe",
     "Size",
     "VAERecipe",
+    "VQCodecRecipe",
     "biggan",
     "consistency",
     "dcgan",
@@ -71,6 +78,7 @@ __all__ = [
     "drift",
     "edm",
     "flow",
+    "kl_codec",
     "numbered",
     "r3gan",
     "recipe",
@@ -80,6 +88,7 @@ __all__ = [
     "stylegan2",
     "train",
     "vae",
+    "vq_codec",
     "wgan_gp",
 ]
 

@@ -10,7 +10,7 @@ from limner.training.config import TrainingConfig
 
 NETS: dict[Size, R3GANConfig] = {
     "tiny": R3GANConfig(width=16),
-    "small": R3GANConfig(width=32),
+    "small": R3GANConfig(width=16),
     "base": R3GANConfig(width=64, blocks=2),
     "large": R3GANConfig(width=128, blocks=2),
 }
@@ -21,8 +21,8 @@ def r3gan(size: Size = "small") -> AdversarialRecipe:
     return AdversarialRecipe(
         recipe="r3gan",
         net=NETS[size],
-        objective=AdversarialConfig(game="relativistic", penalty=ZeroCentredPenalty(gamma=1.0, both=True)),
-        optimizer=AdamWConfig(lr=2e-4, betas=(0.0, 0.99)),
-        critic_optimizer=AdamWConfig(lr=2e-4, betas=(0.0, 0.99)),
-        training=TrainingConfig(batch=64, clip=0.0, precision="float32"),
+        objective=AdversarialConfig(game="relativistic", penalty=ZeroCentredPenalty(gamma=10.0, both=True, every=4)),
+        optimizer=AdamWConfig(lr=2e-3, betas=(0.0, 0.99)),
+        critic_optimizer=AdamWConfig(lr=2e-3, betas=(0.0, 0.99)),
+        training=TrainingConfig(batch=32, clip=0.0, precision="float32"),
     )

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from limner.contracts import (
+    Codec,
     Condition,
     DecodeConfig,
     Denoiser,
     Generator,
     Model,
     Precision,
+    ReconstructConfig,
     RefineConfig,
     SampleConfig,
     arithmetic,
@@ -54,8 +56,13 @@ class Way:
     draw: Callable[..., Tensor]
 
 
-WAYS: dict[type[Denoiser | Generator], Way] = {
+def _refused(*args: object, **kwargs: object) -> Tensor:
+    raise UserError("a codec gives pictures back and draws none of its own: limner reconstruct shows how it does")
+
+
+WAYS: dict[type[Denoiser | Generator | Codec], Way] = {
     Denoiser: Way(RefineConfig, "refines noise", refining.checked, refining.evaluations, refining.refined),
+    Codec: Way(ReconstructConfig, "gives pictures back", lambda *_: None, lambda _: 1, _refused),
     Generator: Way(DecodeConfig, "decodes a code in one pass", decoding.checked, lambda _: 1, decoding.decoded),
 }
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
 from limner.contracts import DataStats, ImageSpec, Model
-from limner.data import Augment
+from limner.data import Augment, Dataset
+from limner.distributed import World
 from limner.objectives import Objective
 from limner.training.config import TrainingConfig, WatchConfig
+from limner.training.showing import Samples, Showing
 from limner.training.snapshot import ModelConfig, model_of
 
 
@@ -24,6 +27,7 @@ class Lesson:
         model: that network, ready to draw with its raw weights.
         config: rebuilds the model.
         evaluations: of the network, that one sample takes by default.
+        showing: what is drawn and judged of it.
     """
 
     objective: Objective
@@ -31,6 +35,7 @@ class Lesson:
     model: Model
     config: ModelConfig
     evaluations: int
+    showing: Callable[[Dataset, int, World], Showing] = Samples
 
     def model_of(self, network: nn.Module) -> Model:
         """The model with another set of weights: a copy of its network."""

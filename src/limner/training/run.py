@@ -249,6 +249,7 @@ def _go(run: Opened, cache: Path | None) -> RunResult:
                 run.recipe.seed,
                 cache_root(cache) / "measures",
                 run.world,
+                run.lesson.showing(run.dataset, run.recipe.seed, run.world),
             )
             set_up = time.monotonic() - run.began
             averaged = run.lesson.model_of(trainer.state.ema.modules[run.lesson.network])

@@ -14,11 +14,22 @@ from torch import Tensor, nn
 
 from limner.codecs import Identity
 from limner.config import from_json, read_json, to_json
-from limner.contracts import DataStats, DecodeConfig, Denoiser, Generator, ImageSpec, Model, RefineConfig
+from limner.contracts import (
+    Codec,
+    DataStats,
+    DecodeConfig,
+    Denoiser,
+    Generator,
+    ImageSpec,
+    Model,
+    ReconstructConfig,
+    RefineConfig,
+)
 from limner.errors import UserError
 from limner.files import expanded, write_json, write_text
 from limner.models import (
     PRECONDITIONINGS,
+    CodecNetConfig,
     GeneratorNetConfig,
     NetConfig,
     Preconditioned,
@@ -99,8 +110,35 @@ class GeneratorConfig:
         return Model(net, Identity(), self.spec, self.labels, self.sampling, unconditional=not self.labels)
 
 
-ModelConfig = DenoiserConfig | GeneratorConfig
-_CONFIGS: dict[str, type[ModelConfig]] = {"denoiser": DenoiserConfig, "generator": GeneratorConfig}
+@dataclass(frozen=True)
+class CodecConfig:
+    """All that rebuilding a codec takes.
+
+    Attributes:
+        net: shape of the network.
+        spec: of the pictures.
+    """
+
+    net: CodecNetConfig
+    spec: ImageSpec
+    kind: Literal["codec"] = "codec"
+    version: int = VERSION
+
+    def network(self) -> Codec:
+        """The codec with fresh weights, drawn from the default generator, in channels_last memory."""
+        net: Codec = self.net.codec(self.spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return net
+
+    def model(self, net: Codec) -> Model:
+        return Model(net, Identity(), self.spec, (), ReconstructConfig())
+
+
+ModelConfig = DenoiserConfig | GeneratorConfig | CodecConfig
+_CONFIGS: dict[str, type[ModelConfig]] = {
+    "denoiser": DenoiserConfig,
+    "generator": GeneratorConfig,
+    "codec": CodecConfig,
+}
 
 
 def save_snapshot(folder: Path, config: ModelConfig, weights: dict[str, Tensor], card: str) -> None:
@@ -151,6 +189,8 @@ def model_of(config: ModelConfig, net: nn.Module) -> Model:
         case DenoiserConfig(), Denoiser():
             return config.model(net)
         case GeneratorConfig(), Generator():
+            return config.model(net)
+        case CodecConfig(), Codec():
             return config.model(net)
     raise TypeError(f"a {type(net).__name__} is not what a {config.kind} is made of")
 

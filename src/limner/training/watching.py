@@ -14,15 +14,14 @@ import numpy.typing as npt
 from limner.contracts import Model
 from limner.data import Dataset
 from limner.data.levels import Pixels
-from limner.distributed import ALONE, World
+from limner.distributed import World
 from limner.features import Extractor, load_extractor
 from limner.files import write_json, write_whole
 from limner.metrics import Report, evaluate, remarks
-from limner.metrics.classes import class_numbers
 from limner.metrics.evaluate import FEWEST
-from limner.sampling import sample
 from limner.training.config import WatchConfig
 from limner.training.grids import grid, save_png
+from limner.training.showing import Showing
 
 #: Reference pictures of all measures of a run, so that one name is one protocol, and of the search for copies.
 _REFERENCE, _COPIES = 10_000, 100_000
@@ -46,6 +45,7 @@ class Watcher:
         seed: of the run.
         cache: folder of reference statistics.
         world: the processes that draw together; all call the same methods.
+        showing: what is drawn and judged.
     """
 
     folder: Path
@@ -54,23 +54,20 @@ class Watcher:
     extractor: str
     seed: int
     cache: Path | None
-    world: World = ALONE
+    world: World
+    showing: Showing
 
     def draw_grid(self, model: Model, name: str) -> npt.NDArray[np.uint8]:
         """Draw the pictures of the run's fixed seeds into ``samples/NAME.png``; returns the grid (H, W, C)."""
-        count = self.pictures
-        if model.labels and len(model.labels) < count:
-            count -= count % len(model.labels)  # whole rows of classes
-        images = sample(model, count, seed=self.seed, world=self.world)
-        columns = len(model.labels) if 5 <= len(model.labels) <= 16 else math.ceil(math.sqrt(count * 1.6))
-        picture = grid(images, columns=min(columns, count))
+        images, columns = self.showing.shown(model, self.pictures)
+        picture = grid(images, columns=columns)
         self.world.lead(lambda: save_png(picture, self.folder / SAMPLES / f"{name}.png"))
         shown = np.asarray(picture)
         return shown[..., None] if shown.ndim == 2 else shown
 
     def measure(self, model: Model, count: int) -> dict[str, dict[str, Any]]:
         """A few measures of ``count`` samples, by the name that carries the protocol."""
-        images = self._drawn(model, count, JUDGED_SEED)
+        images = self.showing.judged(model, count, JUDGED_SEED)
         few = ("fd", "precision", "recall", "coverage")
         return self.world.lead(lambda: _by_name(self._evaluate(images, few, _REFERENCE, baseline=False)))
 
@@ -78,7 +75,7 @@ class Watcher:
         """The Fréchet distance of ``count`` samples of each guidance in turn, up to one worse than the one before."""
         distances: dict[float, float] = {}
         for guidance in dict.fromkeys(guidances):
-            images = self._drawn(model, count, _TRIED_SEED, guidance)
+            images = self.showing.judged(model, count, _TRIED_SEED, guidance)
             before = next(reversed(distances.values()), math.inf)
             distances[guidance] = self.world.lead(lambda images=images: self._distance(images))  # type: ignore[misc]
             if distances[guidance] > before:
@@ -90,19 +87,15 @@ class Watcher:
 
     def judge(self, model: Model, count: int) -> dict[str, dict[str, Any]]:
         """All measures of ``count`` samples, and what real held-out pictures score, into ``measures.json``."""
-        images = self._drawn(model, count, JUDGED_SEED)
-        return self.world.lead(lambda: self._judged(images))
+        images = self.showing.judged(model, count, JUDGED_SEED)
+        own = self.showing.measures(model, images)
+        return self.world.lead(lambda: self._judged(images, own))
 
-    def _drawn(self, model: Model, count: int, seed: int, guidance: float | None = None) -> Pixels:
-        """Samples to be judged: of each class as many as the training pictures hold."""
-        label = class_numbers(model.labels, self.dataset, count) if model.labels else None
-        return sample(model, count, label=label, guidance=guidance, seed=self.seed + seed, world=self.world)
-
-    def _judged(self, images: Pixels) -> dict[str, dict[str, Any]]:
+    def _judged(self, images: Pixels, own: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         overlap = ("fd", "kid", "precision", "recall", "density", "coverage")
         compared = self._evaluate(images, overlap, _REFERENCE, baseline=True)
         copied = self._evaluate(images, ("originality",), _COPIES, baseline=True)
-        rows = _by_name(compared) | _by_name(copied)
+        rows = own | _by_name(compared) | _by_name(copied)
         content = compared.to_dict()
         content["scores"] |= copied.to_dict()["scores"]
         content["baseline"] |= copied.to_dict()["baseline"]

@@ -1,0 +1,271 @@
+"""Codecs that are trained: pictures to small maps of latents and back, with a normal distribution of latents (``kl``,
+as in latent diffusion, Rombach et al. 2022) or a set of codes (``vq``, van den Oord et al. 2017; Esser et al. 2021)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.contracts import Codec, ImageSpec, Tokenizer
+from limner.errors import UserError, within
+from limner.models.critic import doubled
+from limner.models.layers import GroupNorm, padded, silu
+
+
+@dataclass(frozen=True)
+class KLCodecConfig:
+    """Shape of both halves.
+
+    Attributes:
+        factor: a latent stands for so many pixels on each side; a power of two.
+        channels: of the latents.
+        width: channels of the largest maps; they double with each halving.
+        most: channels of any map, at most.
+        blocks: residual blocks for each size of maps.
+    """
+
+    kind: Literal["kl-codec"] = "kl-codec"
+    factor: int = 4
+    channels: int = 4
+    width: int = 32
+    most: int = 256
+    blocks: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self.factor, self.channels, self.width, self.most, self.blocks)
+
+    def codec(self, spec: ImageSpec) -> KLCodec:
+        return KLCodec(self, spec)
+
+
+@dataclass(frozen=True)
+class VQCodecConfig:
+    """Shape of both halves, and the codes.
+
+    Attributes:
+        factor, width, most, blocks: as for ``kl-codec``.
+        codes: how many there are.
+        channels: numbers of a code.
+        levels: finite scalar quantization instead (Mentzer et al. 2023): each channel is rounded to so many levels, and
+            the codes are all combinations; () is off.
+    """
+
+    kind: Literal["vq-codec"] = "vq-codec"
+    factor: int = 4
+    width: int = 32
+    most: int = 256
+    blocks: int = 1
+    codes: int = 512
+    channels: int = 8
+    levels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self.factor, self.channels, self.width, self.most, self.blocks)
+        within("net.codes", self.codes, 2, 2**20)
+        for level in self.levels:
+            within("net.levels", level, 2, 256)
+        within("the number of all combinations of net.levels", math.prod(self.levels), 1, 2**20)
+
+    def codec(self, spec: ImageSpec) -> VQCodec:
+        return VQCodec(self, spec)
+
+
+def _check(factor: int, channels: int, width: int, most: int, blocks: int) -> None:
+    within("net.factor", factor, 2, 256)
+    if factor & (factor - 1):
+        raise UserError(f"net.factor is {factor}; give a power of two, 4 or 8 say")
+    within("net.channels", channels, 1, 1024)
+    within("net.width", width, 1, 4096)
+    within("net.most", most, 1, 16384)
+    within("net.blocks", blocks, 1, 64)
+
+
+def _norm(channels: int) -> GroupNorm:
+    groups = math.gcd(channels, 16)
+    # A group of one channel would be one value where a map has one place.
+    return GroupNorm(groups // 2 if groups == channels and groups > 1 else groups, channels)
+
+
+class Residual(nn.Module):
+    """Norm, SiLU, conv, twice, around which x passes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm0, self.norm1 = _norm(channels), _norm(channels)
+        self.conv0, self.conv1 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.conv1(silu(self.norm1(self.conv0(silu(self.norm0(x))))))
+        return out
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(Residual(channels) for _ in range(count)))
+
+
+class Encoder(nn.Module):
+    """Pictures (N, C, H, W) to maps (N, out, ceil(H / factor), ceil(W / factor))."""
+
+    def __init__(self, config: KLCodecConfig | VQCodecConfig, channels: int, out: int) -> None:
+        super().__init__()
+        widths = doubled(config.width, config.most, config.factor.bit_length())
+        self.factor = config.factor
+        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.stages = nn.ModuleList(_blocks(width, config.blocks) for width in widths)
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
+        self.norm, self.head = _norm(widths[-1]), nn.Conv2d(widths[-1], out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(padded(x, self.factor).contiguous(memory_format=torch.channels_last))
+        h = self.stages[0](h)
+        for shrink, stage in zip(self.shrink, self.stages[1:], strict=True):
+            h = stage(shrink(h))
+        out: Tensor = self.head(silu(self.norm(h)))
+        return out
+
+
+class Decoder(nn.Module):
+    """Maps (N, into, h, w) to pictures (N, C, h * factor, w * factor)."""
+
+    def __init__(self, config: KLCodecConfig | VQCodecConfig, channels: int, into: int) -> None:
+        super().__init__()
+        widths = doubled(config.width, config.most, config.factor.bit_length())[::-1]
+        self.stem = nn.Conv2d(into, widths[0], 3, padding=1)
+        self.stages = nn.ModuleList(_blocks(width, config.blocks) for width in widths)
+        self.grow = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.norm, self.head = _norm(widths[-1]), nn.Conv2d(widths[-1], channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.stages[0](self.stem(z))
+        for grow, stage in zip(self.grow, self.stages[1:], strict=True):
+            h = stage(grow(F.interpolate(h, scale_factor=2.0, mode="nearest")))
+        out: Tensor = self.head(F.silu(self.norm(h)))
+        return out
+
+
+class KLCodec(Codec):
+    """Latents of a normal distribution each, brought to mean 0 and deviation 1 over all pictures.
+
+    Args:
+        config: its shape.
+        spec: of the pictures.
+    """
+
+    def __init__(self, config: KLCodecConfig, spec: ImageSpec) -> None:
+        super().__init__()
+        self.factor, self.channels, self.size = config.factor, config.channels, spec.size
+        self.encoder = Encoder(config, spec.channels, 2 * config.channels)
+        self.decoder = Decoder(config, spec.channels, config.channels)
+        # Of latents as the encoder makes them, followed in training and kept with the weights.
+        self.mean: Tensor
+        self.square: Tensor
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("square", torch.ones(()))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and ln variance of latents, (N, channels, h, w) each, before they are brought to size."""
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean, log_variance.clamp(-30, 20)
+
+    def decoded(self, z: Tensor) -> Tensor:
+        """Pictures (N, C, H, W) of latents that were not brought to size."""
+        height, width = self.size
+        pictures: Tensor = self.decoder(z)[:, :, :height, :width]
+        return pictures
+
+    @property
+    def deviation(self) -> Tensor:
+        """Of latents, ()."""
+        return (self.square - self.mean.square()).clamp_min(1e-12).sqrt()
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (self.posterior(x)[0] - self.mean) / self.deviation
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoded(z * self.deviation + self.mean)
+
+    def latent_spec(self, spec: ImageSpec) -> ImageSpec:
+        return _latents(spec, self.factor, self.channels)
+
+
+class VQCodec(Tokenizer):
+    """Latents that are one of some codes each.
+
+    Args:
+        config: its shape.
+        spec: of the pictures.
+    """
+
+    def __init__(self, config: VQCodecConfig, spec: ImageSpec) -> None:
+        super().__init__()
+        self.factor, self.size = config.factor, spec.size
+        self.channels = len(config.levels) or config.channels
+        self.encoder = Encoder(config, spec.channels, self.channels)
+        self.decoder = Decoder(config, spec.channels, self.channels)
+        codes = _combinations(config.levels) if config.levels else torch.randn(config.codes, self.channels)
+        self.tokens, self.rounded = len(codes), bool(config.levels)
+        self.codes: Tensor
+        self.counts: Tensor
+        self.register_buffer("codes", codes)
+        self.register_buffer("counts", torch.zeros(len(codes)))  # how often each was used of late
+        self.register_buffer("levels", torch.tensor(config.levels or (0,), dtype=codes.dtype))
+        self.levels: Tensor
+
+    def latents(self, x: Tensor) -> Tensor:
+        """(N, channels, h, w), before they are quantized; within [-1, 1] where they will be rounded."""
+        z: Tensor = self.encoder(x)
+        return torch.tanh(z) if self.rounded else z
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """The numbers (N, h, w) of the codes nearest to latents (N, channels, h, w)."""
+        flat = z.detach().movedim(1, -1)
+        if self.rounded:  # every channel's own nearest level is the nearest combination
+            levels = self.levels.to(flat.dtype)
+            at = ((flat + 1) / 2 * (levels - 1)).round().long()
+            places = torch.cat([levels.long().flip(0).cumprod(0).flip(0)[1:], levels.long().new_ones(1)])
+            number: Tensor = (at * places).sum(-1)
+            return number
+        rows, codes = flat.reshape(-1, self.channels), self.codes.to(flat.dtype)
+        apart = codes.square().sum(1) - 2 * rows @ codes.T
+        nearest: Tensor = apart.argmin(1).reshape(flat.shape[:-1])
+        return nearest
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return self.codes[tokens].movedim(-1, 1)
+
+    def tokenize(self, x: Tensor) -> Tensor:
+        return self.nearest(self.latents(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.embed(self.tokenize(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        height, width = self.size
+        pictures: Tensor = self.decoder(z)[:, :, :height, :width]
+        return pictures
+
+    def latent_spec(self, spec: ImageSpec) -> ImageSpec:
+        return _latents(spec, self.factor, self.channels)
+
+    def use(self) -> Tensor:
+        """Share of the codes that were used of late, (): at least a tenth as often as if all were used alike."""
+        return (self.counts > 0.1 * self.counts.mean()).to(self.counts.dtype).mean()
+
+
+CodecNetConfig = KLCodecConfig | VQCodecConfig
+
+
+def _combinations(levels: tuple[int, ...]) -> Tensor:
+    """(codes, channels): all combinations of so many levels between -1 and 1."""
+    return torch.cartesian_prod(*(torch.linspace(-1, 1, level) for level in levels)).reshape(-1, len(levels))
+
+
+def _latents(spec: ImageSpec, factor: int, channels: int) -> ImageSpec:
+    height, width = (-(-side // factor) for side in spec.size)
+    return ImageSpec(channels, (height, width), "latents", spec.bits)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from limner.contracts import Codec, Condition, ImageSpec, Tokenizer
+from limner.errors import UserError
+from limner.models import KLCodecConfig, PatchCritic, VQCodec, VQCodecConfig
+
+CONFIGS = {
+    "kl": KLCodecConfig(width=4, channels=3, most=8),
+    "kl-8": KLCodecConfig(width=4, channels=3, most=8, factor=8, blocks=2),
+    "vq": VQCodecConfig(width=4, channels=3, most=8, codes=11),
+    "fsq": VQCodecConfig(width=4, most=8, levels=(5, 4, 3)),
+}
+
+
+def codec(name: str, spec: ImageSpec) -> Codec:
+    torch.manual_seed(0)
+    return CONFIGS[name].codec(spec).eval()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), channels=st.integers(1, 4))
+@settings(max_examples=8, deadline=None)
+def test_any_size(name: str, height: int, width: int, channels: int) -> None:
+    spec = ImageSpec(channels, (height, width), "L")
+    one = codec(name, spec)
+    x = torch.randn(3, *spec.shape)
+    with torch.no_grad():
+        z = one.encode(x)
+        assert z.shape == (3, *one.latent_spec(spec).shape)
+        assert one.decode(z).shape == x.shape
+        torch.testing.assert_close(one.encode(x[:1]), z[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_latents_are_brought_to_size_and_back() -> None:
+    spec = ImageSpec(1, (16, 16), "L")
+    one = KLCodecConfig(width=4, channels=3).codec(spec)
+    x = torch.randn(4, 1, 16, 16)
+    with torch.no_grad():
+        plain = one.posterior(x)[0]
+        one.mean.fill_(0.5)
+        one.square.fill_(4.25)
+        torch.testing.assert_close(one.encode(x), (plain - 0.5) / 2)
+        torch.testing.assert_close(one.decode(one.encode(x)), one.decoded(plain))
+
+
+@pytest.mark.parametrize("name", ["vq", "fsq"])
+@torch.no_grad()
+def test_codes_are_the_nearest_ones(name: str) -> None:
+    one = codec(name, ImageSpec(1, (16, 16), "L"))
+    assert isinstance(one, VQCodec)
+    z = torch.rand(2, 3, 5, 4) * 2 - 1
+    tokens = one.nearest(z)
+    rows = z.movedim(1, -1).reshape(-1, 3)
+    nearest = torch.cdist(rows.double(), one.codes.double()).argmin(1).reshape(2, 5, 4)
+    assert torch.equal(tokens, nearest)
+    embedded = one.embed(tokens)
+    assert embedded.shape == z.shape
+    assert torch.equal(one.nearest(embedded), tokens)
+    x = torch.randn(2, 1, 16, 16)
+    assert torch.equal(one.encode(x), one.embed(one.tokenize(x)))
+
+
+def test_combinations_of_levels() -> None:
+    one = codec("fsq", ImageSpec(1, (8, 8), "L"))
+    assert isinstance(one, Tokenizer)
+    assert one.tokens == 60
+    codes = one.embed(torch.arange(60)[None, None])[0, :, 0].T
+    assert len({tuple(row.tolist()) for row in codes}) == 60
+    assert codes.min() == -1
+    assert codes.max() == 1
+
+
+def test_the_use_of_codes() -> None:
+    one = codec("vq", ImageSpec(1, (8, 8), "L"))
+    assert isinstance(one, VQCodec)
+    one.counts.copy_(torch.tensor([100.0] * 5 + [0.5] * 6))
+    assert float(one.use()) == pytest.approx(5 / 11)
+
+
+def test_patches_are_judged_each() -> None:
+    """A change in a corner changes the scores there alone."""
+    critic = PatchCritic(ImageSpec(2, (64, 64), "L"), width=4)
+    x = torch.randn(1, 2, 64, 64)
+    scores = critic(x, Condition())
+    side = round(scores.shape[1] ** 0.5)
+    assert scores.shape == (1, side * side)
+    assert side == 16
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"factor": 3}, {"factor": 1}, {"channels": 0}, {"width": 0}],
+)
+def test_mistakes(wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=f"net.{next(iter(wrong))}"):
+        KLCodecConfig(**wrong)
+    with pytest.raises(UserError, match="combinations"):
+        VQCodecConfig(levels=(200, 200, 200))
