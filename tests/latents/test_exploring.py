@@ -11,9 +11,9 @@ from PIL import Image
 
 from limner.cli import main
 from limner.contracts import DecodeConfig, ImageSpec
-from limner.models import DCGANConfig
+from limner.models import DCGANConfig, VQCodecConfig
 from limner.tensors import load_tensors
-from limner.training.snapshot import GeneratorConfig, save_snapshot
+from limner.training.snapshot import CodecConfig, GeneratorConfig, save_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +92,25 @@ def test_mistakes(
     assert said in error
     assert len(error.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_reconstruct(bars: Path, snapshot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    config = CodecConfig(VQCodecConfig(width=4, codes=8, channels=2), ImageSpec(1, (13, 11), "L"))
+    save_snapshot(tmp_path / "codec", config, config.network().state_dict(), "")
+    out = tmp_path / "back.png"
+    values = told(capsys, "reconstruct", tmp_path / "codec", "--reference", bars, "-n", 5, "--out", out)
+    assert values["latents"] == [2, 4, 3]
+    assert isinstance(values["measures"], dict)
+    assert {name.split("_")[0] for name in values["measures"]} == {"psnr", "ssim"}
+    assert Image.open(out).height > 100
+    for args, said in (
+        (["reconstruct", str(snapshot), "--reference", str(bars)], "no codec"),
+        (["sample", str(tmp_path / "codec")], "draws none of its own"),
+        (["interpolate", str(tmp_path / "codec")], "decode a code"),
+        (["evaluate", str(tmp_path / "codec"), "--reference", str(bars)], "draws none of its own"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*args, *([] if args[0] == "evaluate" else ["--out", str(tmp_path / "other.png")])])
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err

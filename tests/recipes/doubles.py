@@ -12,8 +12,8 @@ from torch import Tensor
 
 from limner.data import Dataset, open_dataset
 from limner.distributed import ALONE, World, join
+from limner.models.layers import Together
 from limner.objectives import Batch
-from limner.recipes import AdversarialRecipe
 from limner.tensors import save_tensors
 from limner.training.checkpoint import load_checkpoint
 from limner.training.opening import batches_of, lesson_of
@@ -29,14 +29,11 @@ def trainer(name: str, dataset: Dataset, world: World) -> Trainer:
     """Without dropout, whose noise is drawn a micro-batch at a time."""
     settings = small(name)
     changed: dict[str, Any] = {"dropout": 0.0} if hasattr(settings.net, "dropout") else {}
-    # Batch norms see the micro-batches of one process, of which another has others.
-    parts = 1 if isinstance(settings, AdversarialRecipe) else PARTS
-    settings = replace(
-        settings,
-        net=replace(settings.net, **changed),
-        training=replace(settings.training, batch=BATCH, accumulate=parts),
-    )
+    settings = replace(settings, net=replace(settings.net, **changed))
     lesson = lesson_of(settings, dataset, ALONE)
+    # What looks at whole batches sees the micro-batches of one process, of which another has others.
+    parts = 1 if any(isinstance(part, Together) for part in lesson.objective.modules()) else PARTS
+    settings = replace(settings, training=replace(settings.training, batch=BATCH, accumulate=parts))
     given = batches_of(settings, dataset, ALONE, labelled=True)
 
     def batches(first: int, count: int) -> Batch:

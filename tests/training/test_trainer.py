@@ -145,7 +145,8 @@ def test_players_take_turns_with_fresh_data_and_the_others_frozen() -> None:
     ]
     assert objective.after == ["critic"] * 6
     assert run.progress.seen == 96
-    assert set(logged) == {"critic/loss", "generator/loss", "r1/loss"}
+    players = ("critic", "generator", "r1")
+    assert set(logged) == {f"{player}/{what}" for player in players for what in ("loss", "gradient_norm")}
     assert all(not torch.equal(before[name], value) for name, value in objective.state_dict().items())
 
 

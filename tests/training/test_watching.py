@@ -14,11 +14,13 @@ from torch import Tensor
 from limner.codecs import Identity
 from limner.contracts import Condition, Denoiser, Level, Model, Prediction, RefineConfig
 from limner.data import Dataset, open_dataset
+from limner.distributed import ALONE
 from limner.errors import UserError
 from limner.recipes import RefineRecipe, recipe, train
 from limner.training.config import WatchConfig
 from limner.training.guiding import best_guidance
 from limner.training.report import write_report
+from limner.training.showing import Samples
 from limner.training.snapshot import load
 from limner.training.watching import Watcher, check_watch
 
@@ -55,12 +57,16 @@ def noise(folder: Path, count: int, low: int = 0, high: int = 256) -> Dataset:
     return open_dataset(str(folder / "noise.npz"), progress=False)
 
 
+def watcher_of(folder: Path, dataset: Dataset, extractor: str, cache: Path | None) -> Watcher:
+    return Watcher(folder, dataset, 4, extractor, 0, cache, ALONE, Samples(dataset, 0, ALONE))
+
+
 def test_a_photocopier_is_named_in_the_runs_measures_and_on_its_page(tmp_path: Path) -> None:
     dataset = noise(tmp_path, 200)
     pictures = torch.from_numpy(dataset.images.copy()).permute(0, 3, 1, 2) / 127.5 - 1
     sampling = RefineConfig(steps=1, solver="euler")
     model = Model(Photocopier(pictures), Identity(), dataset.spec, (), sampling)
-    rows = Watcher(tmp_path, dataset, 4, "wavelets", 0, None).judge(model, 60)
+    rows = watcher_of(tmp_path, dataset, "wavelets", None).judge(model, 60)
     assert rows["near_copies_pixels_60"]["value"] == 1
     notes = json.loads((tmp_path / "measures.json").read_text())["notes"]
     assert sum("repeats what it was trained on" in note for note in notes) == 1
@@ -102,7 +108,7 @@ def test_the_guidance_that_suits_the_pictures_is_found(tmp_path: Path, right: fl
     pictures = torch.from_numpy(dataset.images.copy()).permute(0, 3, 1, 2) / 127.5 - 1
     sampling = RefineConfig(steps=1, solver="euler", guidance=1.25)
     model = Model(Steered(pictures, right), Identity(), dataset.spec, ("a", "b"), sampling)
-    distances = Watcher(tmp_path, dataset, 4, "wavelets", 0, None).guided(model, (1.25, 2.0, 3.0), 500)
+    distances = watcher_of(tmp_path, dataset, "wavelets", None).guided(model, (1.25, 2.0, 3.0), 500)
     assert [*distances] == tried
     assert min(distances, key=lambda one: distances[one]) == right
     assert best_guidance(distances) == pytest.approx(right, abs=0.4)
@@ -156,7 +162,7 @@ def perfect(dataset: Dataset) -> Model:
 def test_samples_have_the_classes_in_the_proportions_of_the_training_pictures(tmp_path: Path) -> None:
     """A perfect generator of a set of which nine tenths are of one class, on the way, at the end and in between."""
     dataset = levels(tmp_path, (np.arange(1000) % 10 == 0).astype(np.int64))
-    watcher, model = Watcher(tmp_path, dataset, 4, "wavelets", 0, None), perfect(dataset)
+    watcher, model = watcher_of(tmp_path, dataset, "wavelets", None), perfect(dataset)
     rows = watcher.judge(model, 200)
     real = rows["fd_wavelets_200"]["real"]
     assert rows["fd_wavelets_200"]["value"] < 2 * real
@@ -167,7 +173,7 @@ def test_samples_have_the_classes_in_the_proportions_of_the_training_pictures(tm
 def test_one_name_is_one_protocol_within_a_run_and_all_classes_stay_in_the_reference(tmp_path: Path) -> None:
     """Three classes in turn, of which every third picture would be one; and a picture too many does not halve a set."""
     dataset = levels(tmp_path, np.arange(20_002) % 3)
-    watcher, model = Watcher(tmp_path, dataset, 4, "pixels", 0, tmp_path / "cache"), perfect(dataset)
+    watcher, model = watcher_of(tmp_path, dataset, "pixels", tmp_path / "cache"), perfect(dataset)
     judged, measured = watcher.judge(model, 300), watcher.measure(model, 300)
     for name, row in measured.items():
         assert {key: row[key] for key in ("value", "receipt")} == {
@@ -185,7 +191,7 @@ def test_copies_go_by_the_sets_own_numbers_and_the_page_says_among_how_many_they
     part = replace(dataset, report=replace(dataset.report, used=1_200_000))
     pictures = torch.from_numpy(dataset.images[::1000].copy()).permute(0, 3, 1, 2) / 127.5 - 1
     model = Model(Photocopier(pictures), Identity(), dataset.spec, (), RefineConfig(steps=1, solver="euler"))
-    Watcher(tmp_path, part, 4, "pixels", 0, tmp_path / "cache").judge(model, 40)
+    watcher_of(tmp_path, part, "pixels", tmp_path / "cache").judge(model, 40)
     content = json.loads((tmp_path / "measures.json").read_text())
     assert content["near_copies"]
     assert all(copy["training"] % 1000 == 0 for copy in content["near_copies"])

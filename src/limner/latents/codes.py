@@ -25,7 +25,7 @@ def generator_of(model: Model) -> Generator:
     """
     if isinstance(model.net, Generator):
         return model.net
-    raise UserError("this is for models that decode a code, as GANs and VAEs do; this one refines noise")
+    raise UserError("this is for models that decode a code, as GANs and VAEs do; this one does not")
 
 
 def place_of(model: Model) -> torch.device:

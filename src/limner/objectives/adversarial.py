@@ -225,12 +225,12 @@ class Adversarial(Objective):
         """The penalty alone, as much of it as the iterations without it would have had (lazy regularisation, Karras et
         al. 2020, section 3.1)."""
         penalty = self.config.penalty
-        with torch.no_grad():
-            made = self.shown(self.made(self.generator, batch.cond, context), "made", context)
-        real = self.shown(batch.images, "real", context).detach().requires_grad_()
-        made = made.requires_grad_()
-        of_real = self.critic(real, batch.cond)
-        of_made = self.critic(made, batch.cond) if penalty.both else of_real
+        real = made = self.shown(batch.images, "real", context).detach().requires_grad_()
+        of_real = of_made = self.critic(real, batch.cond)
+        if penalty.both:
+            with torch.no_grad():
+                made = self.shown(self.made(self.generator, batch.cond, context), "made", context)
+            of_made = self.critic(made.requires_grad_(), batch.cond)
         charged = penalty.loss(Judged(self.critic, batch.cond, real, made, of_real, of_made), context)
         assert charged is not None
         return {"loss": charged * penalty.every}
@@ -261,7 +261,6 @@ class Adversarial(Objective):
         length = told["length"].to(self.path.dtype)
         self.path.copy_(torch.where(length.isfinite(), self.path.lerp(length, 0.01), self.path))
 
-    @torch.no_grad()
     def advice(self, told: Mapping[str, float], variety: float | None) -> list[str]:
         said = []
         real, made = told.get("critic/real", 0.5), told.get("critic/made", 0.5)
@@ -284,6 +283,7 @@ class Adversarial(Objective):
             )
         return said
 
+    @torch.no_grad()
     def _after_critic(self, context: Context, told: Losses) -> None:
         self.config.penalty.after(self.critic)
         augment = self.config.augment

@@ -8,7 +8,7 @@ from limner.recipes.decode import AdversarialRecipe
 from limner.recipes.sizes import Size
 from limner.training.config import TrainingConfig
 
-WIDTHS: dict[Size, int] = {"tiny": 32, "small": 32, "base": 64, "large": 128}
+WIDTHS: dict[Size, int] = {"tiny": 32, "small": 48, "base": 64, "large": 128}
 
 
 def dcgan(size: Size = "small") -> AdversarialRecipe:

@@ -10,7 +10,7 @@ from limner.training.config import TrainingConfig
 
 NETS: dict[Size, R3GANConfig] = {
     "tiny": R3GANConfig(width=32),
-    "small": R3GANConfig(width=32),
+    "small": R3GANConfig(width=48),
     "base": R3GANConfig(width=96, blocks=2),
     "large": R3GANConfig(width=128, blocks=3),
 }

@@ -10,7 +10,7 @@ from limner.training.config import TrainingConfig
 
 NETS: dict[Size, R3GANConfig] = {
     "tiny": R3GANConfig(width=16),
-    "small": R3GANConfig(width=16),
+    "small": R3GANConfig(width=24),
     "base": R3GANConfig(width=64, blocks=2),
     "large": R3GANConfig(width=128, blocks=2),
 }

@@ -10,7 +10,7 @@ from limner.training.config import TrainingConfig
 
 NETS: dict[Size, VAEConfig] = {
     "tiny": VAEConfig(width=16, code=16),
-    "small": VAEConfig(width=16, code=16),
+    "small": VAEConfig(width=24, code=24),
     "base": VAEConfig(width=64, code=64, most=512),
     "large": VAEConfig(width=128, code=128, most=1024),
 }
