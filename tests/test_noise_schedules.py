@@ -41,19 +41,16 @@ def one(alpha: float, sigma: float) -> Level:
 def test_posterior_by_bayes_rule(
     alpha: float, sigma: float, to_alpha: float, share: float, x0: float, x: float
 ) -> None:
-    """x_to ~ N(to_alpha x0, to_sigma²), and x = (alpha / to_alpha) x_to + noise: the product of two Gaussians."""
+    """x_to ~ N(to_alpha x0, to_sigma²), and x = (alpha / to_alpha) x_to + noise: the joint Gaussian, given x."""
     to_sigma = share * 0.999 * sigma * to_alpha / max(alpha, to_alpha * sigma)  # less noisy than the start
     forward = alpha / to_alpha
     added = sigma**2 - (forward * to_sigma) ** 2
     known = posterior(one(alpha, sigma), one(to_alpha, to_sigma))
-    if to_sigma < 1e-3:
-        expected, variance = to_alpha * x0, 0.0
-    else:
-        precision = 1 / to_sigma**2 + forward**2 / added
-        variance = 1 / precision
-        expected = variance * (to_alpha * x0 / to_sigma**2 + forward * x / added)
-    assert float(known.x * x + known.x0 * x0) == pytest.approx(expected, rel=1e-6, abs=2e-3)
-    assert float(known.small) == pytest.approx(variance, rel=1e-6, abs=2e-6)
+    gain = forward * to_sigma**2 / sigma**2  # the covariance of x_to and x by the variance of x
+    expected = to_alpha * x0 + gain * (x - alpha * x0)
+    variance = to_sigma**2 - gain * forward * to_sigma**2
+    assert float(known.x * x + known.x0 * x0) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert float(known.small) == pytest.approx(variance, rel=1e-6, abs=1e-9)
     assert float(known.large) == pytest.approx(added, rel=1e-6, abs=1e-9)
 
 

@@ -107,7 +107,9 @@ def _trained(result: RunResult) -> Outcome:
         f"({', '.join(f'{name} {value:.0f} s' for name, value in spent.items())})",
         *measure_lines(result.measures),
         *result.advice,
-        f"draw more:  limner sample {result.folder} -n 64 --out grid.png",
+        f"draw more:  limner sample {result.folder} -n 64 --out grid.png"
+        if result.draws
+        else f"see more:   limner reconstruct {result.folder} --reference SOURCE",
         f"report:     {result.report}",
     ]
     values = {

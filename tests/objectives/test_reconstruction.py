@@ -107,7 +107,6 @@ def test_a_dead_code_becomes_a_latent_and_a_live_one_stays() -> None:
         one.followed(at, told)
     before = one.codec.codes.clone()
     one.codec.counts[3] = 0.0
-    one.sums[3] = 0.0
     one.codec.codes[3] = 1e6
     at = context()
     told = one.codec_loss(x, at)

@@ -85,7 +85,6 @@ def test_a_run_has_all_its_parts(run: Path) -> None:
         "metrics.jsonl",
         "report.html",
         "measures.json",
-        "neighbours.npz",
         "samples/final.png",
         "tensorboard",
         "data_report.json",
@@ -93,6 +92,13 @@ def test_a_run_has_all_its_parts(run: Path) -> None:
     ):
         assert (run / part).exists(), part
     assert not list(run.rglob("*.tmp"))
+    page, card = (run / "report.html").read_text(), (run / "snapshot/card.md").read_text()
+    codec = isinstance(load(run).net, Codec)  # draws nothing, and is not asked whether it copies
+    assert (run / "neighbours.npz").exists() != codec
+    assert ("near_copies" in (run / "measures.json").read_text()) != codec
+    assert ("limner reconstruct" in page) == codec
+    assert ("limner sample" in page) != codec
+    assert ("limner.sample" in card) != codec
 
 
 @pytest.mark.parametrize("kept", [0, 4, pytest.param(1, marks=SLOW), pytest.param(9, marks=SLOW)])

@@ -3,17 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import Condition, ImageSpec
-from limner.errors import UserError
+from limner.errors import UserError, within
 from limner.models.layers import padded
 
 #: Longest side of the smallest maps that a stack of halvings ends with.
 _SMALLEST = 7
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """What the shapes of all pairs of networks say.
+
+    Attributes:
+        code: numbers in a code.
+        width: channels of the largest maps; they double with each halving.
+        most: channels of any map, at most.
+    """
+
+    code: int = 128
+    width: int = 32
+    most: int = 512
+
+    def __post_init__(self) -> None:
+        within("net.code", self.code, 1, 8192)
+        within("net.width", self.width, 1, 4096)
+        within("net.most", self.most, 1, 16384)
+
+
+@dataclass(frozen=True)
+class FoldedPairConfig(PairConfig):
+    """Of networks that see folded pictures.
+
+    Attributes:
+        unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
+            slower.
+    """
+
+    unshuffle: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("net.unshuffle", self.unshuffle, 1, 16)
 
 
 class Critic(nn.Module):

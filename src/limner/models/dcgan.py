@@ -15,30 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import Condition, Generator, ImageSpec, Noise
-from limner.errors import within
-from limner.models.critic import Critic, Projection, doubled, halvings
+from limner.models.critic import Critic, PairConfig, Projection, doubled, halvings
 from limner.models.layers import BatchNorm, padded
 
 
 @dataclass(frozen=True)
-class DCGANConfig:
-    """Shape of both networks.
-
-    Attributes:
-        code: numbers in a code.
-        width: channels of the generator's largest maps and of the critic's first ones; they double with each halving.
-        most: channels of any map, at most.
-    """
+class DCGANConfig(PairConfig):
+    """Shape of both networks; their largest maps are of half the picture's size."""
 
     kind: Literal["dcgan"] = "dcgan"
     code: int = 100
     width: int = 64
-    most: int = 512
-
-    def __post_init__(self) -> None:
-        within("net.code", self.code, 1, 8192)
-        within("net.width", self.width, 1, 4096)
-        within("net.most", self.most, 1, 16384)
 
     def generator(self, spec: ImageSpec, classes: int) -> DCGANGenerator:
         return DCGANGenerator(self, spec, classes)

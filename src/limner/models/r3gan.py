@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, Generator, ImageSpec, Noise
 from limner.errors import within
-from limner.models.critic import Critic, Projection, doubled, folded, folded_spec, folding, halvings, unfolded
+from limner.models.critic import (
+    Critic,
+    FoldedPairConfig,
+    Projection,
+    doubled,
+    folded,
+    folded_spec,
+    folding,
+    halvings,
+    unfolded,
+)
 from limner.models.equalized import halved, twice
 from limner.models.layers import padded, to_multiple, zeroed
 
@@ -25,15 +35,10 @@ _GAIN = math.sqrt(2 / (1 + 0.2**2))
 
 
 @dataclass(frozen=True)
-class R3GANConfig:
+class R3GANConfig(FoldedPairConfig):
     """Shape of both networks.
 
     Attributes:
-        code: numbers in a code.
-        width: channels of the largest maps; they double with each halving.
-        most: channels of any map, at most.
-        unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
-            slower.
         blocks: residual blocks for each size of maps.
         expansion: channels inside a block, in those outside.
         group: channels that a convolution inside a block mixes.
@@ -41,18 +46,12 @@ class R3GANConfig:
 
     kind: Literal["r3gan"] = "r3gan"
     code: int = 64
-    width: int = 32
-    most: int = 512
-    unshuffle: int = 2
     blocks: int = 1
     expansion: int = 2
     group: int = 16
 
     def __post_init__(self) -> None:
-        within("net.code", self.code, 1, 8192)
-        within("net.width", self.width, 1, 4096)
-        within("net.most", self.most, 1, 16384)
-        within("net.unshuffle", self.unshuffle, 1, 16)
+        super().__post_init__()
         within("net.blocks", self.blocks, 1, 64)
         within("net.expansion", self.expansion, 1, 16)
         within("net.group", self.group, 1, 16384)

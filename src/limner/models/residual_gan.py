@@ -19,6 +19,7 @@ from limner.contracts import Condition, Generator, ImageSpec, Noise
 from limner.errors import within
 from limner.models.critic import (
     Critic,
+    FoldedPairConfig,
     Projection,
     Wrap,
     doubled,
@@ -33,34 +34,22 @@ from limner.models.layers import BatchNorm, padded, to_multiple
 
 
 @dataclass(frozen=True)
-class ResidualGANConfig:
+class ResidualGANConfig(FoldedPairConfig):
     """Shape of both networks.
 
     Attributes:
-        code: numbers in a code.
-        width: channels of the largest maps; they double with each halving.
-        most: channels of any map, at most.
-        unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
-            slower.
         spectral: divide every weight by its largest singular value: "critic", "both" or "none".
         attention: self-attention on the largest maps whose longer side is at most this; 0 is none.
         chunks: each block of the generator takes a part of the code of its own.
     """
 
     kind: Literal["residual-gan"] = "residual-gan"
-    code: int = 128
-    width: int = 32
-    most: int = 512
-    unshuffle: int = 2
     spectral: Literal["none", "critic", "both"] = "none"
     attention: int = 0
     chunks: bool = False
 
     def __post_init__(self) -> None:
-        within("net.code", self.code, 1, 8192)
-        within("net.width", self.width, 1, 4096)
-        within("net.most", self.most, 1, 16384)
-        within("net.unshuffle", self.unshuffle, 1, 16)
+        super().__post_init__()
         within("net.attention", self.attention, 0, 8192)
 
     def generator(self, spec: ImageSpec, classes: int) -> ResidualGenerator:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, ImageSpec, Noise, StyleGenerator
 from limner.errors import within
-from limner.models.critic import Critic, doubled, folded, folded_spec, folding, halvings, unfolded
+from limner.models.critic import Critic, FoldedPairConfig, doubled, folded, folded_spec, folding, halvings, unfolded
 from limner.models.equalized import EqualConv, EqualLinear, activated, halved, smoothed, twice
 from limner.models.layers import BatchSpread, padded
 
@@ -28,30 +28,18 @@ _MAPPING_RATE = 0.01
 
 
 @dataclass(frozen=True)
-class StyleGAN2Config:
+class StyleGAN2Config(FoldedPairConfig):
     """Shape of both networks.
 
     Attributes:
-        code: numbers in a code, and in a style.
-        width: channels of the largest maps; they double with each halving.
-        most: channels of any map, at most.
-        unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
-            slower.
         mapping: layers between a code and its style.
     """
 
     kind: Literal["stylegan2"] = "stylegan2"
-    code: int = 128
-    width: int = 32
-    most: int = 512
-    unshuffle: int = 2
     mapping: int = 2
 
     def __post_init__(self) -> None:
-        within("net.code", self.code, 1, 8192)
-        within("net.width", self.width, 1, 4096)
-        within("net.most", self.most, 1, 16384)
-        within("net.unshuffle", self.unshuffle, 1, 16)
+        super().__post_init__()
         within("net.mapping", self.mapping, 1, 32)
 
     def generator(self, spec: ImageSpec, classes: int) -> StyleGAN2Generator:

@@ -170,21 +170,6 @@ class VQReconstruction(Reconstruction):
 
     codec: VQCodec
 
-    def __init__(
-        self,
-        codec: Codec,
-        critic: Critic | None,
-        config: ReconstructionConfig,
-        optimizer: OptimizerConfig,
-        critic_optimizer: OptimizerConfig,
-        maps: nn.Module | None = None,
-    ) -> None:
-        super().__init__(codec, critic, config, optimizer, critic_optimizer, maps)
-        if not isinstance(codec, VQCodec):
-            raise TypeError(f"a {type(codec).__name__} has no codes")
-        self.sums: Tensor
-        self.register_buffer("sums", torch.zeros_like(codec.codes))
-
     def through(self, batch: Batch, context: Context) -> tuple[Tensor, Tensor, Losses]:
         codec = self.codec
         z = codec.latents(batch.images)
@@ -201,11 +186,11 @@ class VQReconstruction(Reconstruction):
 
     def _note(self, z: Tensor, tokens: Tensor, context: Context) -> None:
         """What the codes will follow, of all micro-batches of an iteration."""
-        rows, numbers = z.movedim(1, -1).reshape(-1, z.shape[1]).to(self.sums.dtype), tokens.reshape(-1)
+        rows, numbers = z.movedim(1, -1).reshape(-1, z.shape[1]).to(self.codec.codes.dtype), tokens.reshape(-1)
         shared = context.shared
         new = {
             "counts": torch.zeros_like(self.codec.counts).index_add_(0, numbers, torch.ones_like(rows[:, 0])),
-            "sums": torch.zeros_like(self.sums).index_add_(0, numbers, rows),
+            "sums": torch.zeros_like(self.codec.codes).index_add_(0, numbers, rows),
         }
         for name, value in new.items():
             shared[name] = shared[name] + value if name in shared else value
@@ -216,6 +201,7 @@ class VQReconstruction(Reconstruction):
         """Codes are the running means of the latents nearest to them; those that hardly any latent is near to become
         latents of this batch."""
         codec, shared = self.codec, context.shared
+        before = codec.codes * codec.counts[:, None]  # the sums of latents that the codes are the means of
         counts, sums = (self.world.add_up(shared[name].clone()) for name in ("counts", "sums"))
         rows = gathered(shared["rows"], self.world)
         sound = told["loss"].isfinite() & rows.isfinite().all()
@@ -225,7 +211,7 @@ class VQReconstruction(Reconstruction):
         codec.counts.copy_(torch.where(sound, new_counts, codec.counts))
         if codec.rounded:
             return
-        new_sums = self.sums * kept + sums * (1 - kept)
+        new_sums = before * kept + sums * (1 - kept)
         mean = codec.counts.mean()
         dead = codec.counts < _DEAD * mean
         # Any latent of the batch will do, another one for each code.
@@ -235,7 +221,6 @@ class VQReconstruction(Reconstruction):
         new_counts = torch.where(dead, mean, codec.counts)
         codec.codes.copy_(torch.where(sound, codes, codec.codes))
         codec.counts.copy_(torch.where(sound, new_counts, codec.counts))
-        self.sums.copy_(torch.where(sound, codec.codes * codec.counts[:, None], self.sums))
 
     def last(self) -> Tensor:
         weight: Tensor = self.codec.decoder.head.weight

@@ -63,14 +63,19 @@ def card(written: dict[str, Any], run: Path, *, conditional: bool) -> str:
     data, plan = written["data"], written["plan"]
     deep = f" of {data['bits']} bits" if data.get("bits", 8) != 8 else ""
     classes = f"{len(data['labels'])} classes" if conditional else "no classes"
+    kind, use = (
+        ("A generator", "pictures = limner.sample(model, 16)")
+        if written.get("draws", True)
+        else ("A codec", "latents = model.net.encode(pictures)")
+    )
     return (
         f"# {written['recipe']} on {data['source']}\n\n"
-        f"A generator of {data['size'][0]}x{data['size'][1]} {data['mode']} pictures{deep} with {classes}, trained by "
+        f"{kind} of {data['size'][0]}x{data['size'][1]} {data['mode']} pictures{deep} with {classes}, trained by "
         f"limner {written['environment']['limner']} with the recipe `{written['recipe']}`.\n\n"
         f"- data: {data['summary']}; fingerprint `{data['fingerprint'][:12]}`\n"
         f"- images seen: {plan['images']:,}, precision {plan['precision']}, seed {written['config']['seed']}\n\n"
         f"```python\nimport limner\n\nmodel = limner.load({json.dumps(str(run), ensure_ascii=False)})\n"
-        "pictures = limner.sample(model, 16)\n```\n"
+        f"{use}\n```\n"
     )
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
 from limner.contracts import DataStats, ImageSpec, Model
-from limner.data import Augment, Dataset
-from limner.distributed import World
+from limner.data import Augment
 from limner.objectives import Objective
 from limner.training.config import TrainingConfig, WatchConfig
-from limner.training.showing import Samples, Showing
+from limner.training.showing import Reconstructions, Samples
 from limner.training.snapshot import ModelConfig, model_of
 
 
@@ -35,7 +33,7 @@ class Lesson:
     model: Model
     config: ModelConfig
     evaluations: int
-    showing: Callable[[Dataset, int, World], Showing] = Samples
+    showing: type[Samples] | type[Reconstructions] = Samples
 
     def model_of(self, network: nn.Module) -> Model:
         """The model with another set of weights: a copy of its network."""

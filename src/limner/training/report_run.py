@@ -39,6 +39,11 @@ class Run:
         return mapping(self.recipe.get("data"))
 
     @property
+    def draws(self) -> bool:
+        """Whether the model draws pictures of its own, which a codec does not."""
+        return self.recipe.get("draws") is not False
+
+    @property
     def seconds(self) -> Mapping[str, float]:
         """By part of the run."""
         return mapping(self.done.get("seconds"))

@@ -21,6 +21,9 @@ MEANINGS: dict[str, str] = {
     "fid": "The distance through Inception-v3 of 2015: the Fréchet Inception Distance.",
     "class_fid": "That distance within each class, averaged over classes.",
     "inception_score": "How surely and how variously Inception-v3 names classes; real pictures are not looked at.",
+    "psnr": "Peak signal-to-noise ratio, in decibels, of training pictures that the codec gives back.",
+    "ssim": "Structural similarity of training pictures and what the codec gives back of them; 1 if they are the same.",
+    "codebook_use": "Share of the codes that occur in training pictures.",
     LABEL_ACCURACY: "Share of samples that a classifier takes for what they were asked to be.",
 }
 ARROWS: dict[str, str] = {"lower": "↓ lower", "higher": "↑ higher"}
@@ -98,10 +101,14 @@ def use(run: Run) -> str:
     where = shlex.quote(str(run.folder))
     reference = " ".join(map(shlex.quote, (str(run.data.get("source", "SOURCE")), *_brought(run))))
     lines = [f"limner sample {where} -n 64 --out grid.png", f"limner evaluate {where} --reference {reference}"]
+    python = "pictures = limner.sample(model, 16, seed=0)"
+    if not run.draws:
+        lines = [f"limner reconstruct {where} --reference {reference}"]
+        python = "latents = model.net.encode(pictures)  # (N, C, H, W) in [-1, 1]\nback = model.net.decode(latents)"
     if not run.done:
         lines = [f"limner train --resume {where}", *lines]
     load = f"import limner\n\nmodel = limner.load({json.dumps(str(run.folder), ensure_ascii=False)})"
-    code = f"{load}\npictures = limner.sample(model, 16, seed=0)"
+    code = f"{load}\n{python}"
     shell = "\n".join(lines)
     return f"<h2>Use it</h2><pre><code>{escaped(shell)}</code></pre><pre><code>{escaped(code)}</code></pre>"
 

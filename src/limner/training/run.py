@@ -65,6 +65,7 @@ class RunResult:
         seconds: by part; "drawing" and "judging" after the training are on top of a budget in minutes.
         measures: rows by name, empty if nothing was judged.
         advice: sentences on what to change.
+        draws: whether the model draws pictures of its own, which a codec does not.
     """
 
     folder: Path
@@ -73,6 +74,7 @@ class RunResult:
     seconds: dict[str, float]
     measures: dict[str, dict[str, Any]]
     advice: tuple[str, ...] = ()
+    draws: bool = True
 
 
 def start(
@@ -114,6 +116,7 @@ def start(
     written: dict[str, Any] = {
         "version": VERSION,
         "recipe": recipe.recipe,
+        "draws": lesson.showing.draws,
         "config": to_json(recipe),
         "source": to_json(pinned(data, dataset)),
         "budget": to_json(budget),
@@ -218,6 +221,7 @@ def _ended(folder: Path) -> dict[str, Any] | None:
         "seconds": {**run.seconds},
         "measures": measures,
         "advice": run.done.get("advice") or [],
+        "draws": run.draws,
     }
 
 
@@ -351,7 +355,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
         return str(write_report(run.folder))
 
     page = Path(world.lead(report))
-    return RunResult(run.folder, page, trainer.progress.seen, seconds, rows, tuple(advice))
+    return RunResult(run.folder, page, trainer.progress.seen, seconds, rows, tuple(advice), run.lesson.showing.draws)
 
 
 def _lately(folder: Path) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -25,7 +25,13 @@ _TOGETHER = 128
 
 
 class Showing(Protocol):
-    """All processes call the same methods."""
+    """All processes call the same methods.
+
+    Attributes:
+        draws: whether what is shown was drawn by the model, which may then be asked whether it copies.
+    """
+
+    draws: ClassVar[bool]
 
     def shown(self, model: Model, count: int) -> tuple[Pixels, int]:
         """About ``count`` pictures for a grid, the same of the run's every model, and how many are in a row."""
@@ -41,6 +47,7 @@ class Showing(Protocol):
 class Samples:
     """What a model draws."""
 
+    draws: ClassVar[bool] = True
     dataset: Dataset
     seed: int
     world: World
@@ -64,6 +71,7 @@ class Samples:
 class Reconstructions:
     """What a codec gives back of the training pictures. Every process computes all of them."""
 
+    draws: ClassVar[bool] = False
     dataset: Dataset
     seed: int
     world: World

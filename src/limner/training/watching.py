@@ -94,9 +94,13 @@ class Watcher:
     def _judged(self, images: Pixels, own: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         overlap = ("fd", "kid", "precision", "recall", "density", "coverage")
         compared = self._evaluate(images, overlap, _REFERENCE, baseline=True)
+        rows, content = own | _by_name(compared), compared.to_dict()
+        if not self.showing.draws:
+            content["rows"] = [{"name": name, **row} for name, row in rows.items()]
+            write_json(self.folder / MEASURES, content)
+            return rows
         copied = self._evaluate(images, ("originality",), _COPIES, baseline=True)
-        rows = own | _by_name(compared) | _by_name(copied)
-        content = compared.to_dict()
+        rows |= _by_name(copied)
         content["scores"] |= copied.to_dict()["scores"]
         content["baseline"] |= copied.to_dict()["baseline"]
         content["near_copies"] = copied.to_dict().get("near_copies", [])
