@@ -34,6 +34,10 @@ def arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
 
 
+LATENTS = "latents"
+"""The mode of what is no picture but a codec's."""
+
+
 @dataclass(frozen=True)
 class ImageSpec:
     """What an image of a model is: ``size`` is (height, width), ``bits`` are 8 or 16. A latent has a spec too."""
@@ -271,6 +275,12 @@ class Codec(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Latents (N, c, h, w), of mean 0 and deviation 1 or near it, of pictures (N, C, H, W)."""
         raise NotImplementedError
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, (N, c, h, w) each, of the latents that pictures may have; by default there is
+        one for each picture, that of :meth:`encode`."""
+        z = self.encode(x)
+        return z, torch.zeros_like(z)
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (N, C, H, W), in [-1, 1] or near it, of latents."""

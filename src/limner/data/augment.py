@@ -37,6 +37,10 @@ class Augment:
     rotate: float = 0.0
     colour: float = 0.0
 
+    def mirrors(self, mirror_ok: bool) -> bool:
+        """Whether pictures are mirrored, of a set where that keeps their meaning or does not."""
+        return mirror_ok if self.flip is None else self.flip
+
     def __post_init__(self) -> None:
         if self.crop < 0:
             raise UserError(f"augment.crop {self.crop} is negative; give pixels, 0 for off")
@@ -67,6 +71,11 @@ def _block(seed: int, number: int, stream: str, count: int) -> npt.NDArray[np.fl
     return drawn
 
 
+def mirrored(seed: int, samples: Tensor) -> npt.NDArray[np.bool_]:
+    """Which of the samples are mirrored, (N,), where half of them are."""
+    return draws(seed, samples, "augment/flip", 1)[:, 0] < 0.5
+
+
 def move(
     images: Pixels,
     indices: npt.NDArray[np.int64],
@@ -79,7 +88,7 @@ def move(
     """The chosen pictures, (N, H, W, C) with their bits, shifted and mirrored; a fresh array."""
     picked = _shifted(images, indices, crop, seed, samples) if crop else images[indices]
     if mirror:
-        which = np.flatnonzero(draws(seed, samples, "augment/flip", 1)[:, 0] < 0.5)
+        which = np.flatnonzero(mirrored(seed, samples))
         before, after = picked[which], np.empty((len(which), *picked.shape[1:]), picked.dtype)
         for channel in range(picked.shape[3]):  # NumPy copies one reversed channel three times as fast as all at once
             after[..., channel] = before[:, :, ::-1, channel]

@@ -27,7 +27,7 @@ def gather(
     Returns:
         Pictures (N, C, H, W) float32 in [-1, 1], in channels_last memory, and labels (N,) int64 or None.
     """
-    mirror = dataset.mirror_ok if augment.flip is None else augment.flip
+    mirror = augment.mirrors(dataset.mirror_ok)
     pixels = move(dataset.images, indices, crop=augment.crop, mirror=mirror, seed=seed, samples=samples)
     images = torch.from_numpy(to_float(pixels)).permute(0, 3, 1, 2)
     if augment.rotate:

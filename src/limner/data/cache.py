@@ -43,7 +43,7 @@ def cached(config: DataConfig, resolved: Resolved, root: Path, progress: bool) -
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_suffix(".lock"), progress) as alone:
+        with locked(folder.with_suffix(".lock"), progress) as alone:
             if not is_whole(folder):
                 _make(
                     config, resolved, folder, folder.with_suffix(".partial" if alone else f".{os.getpid()}"), progress
@@ -101,7 +101,7 @@ def _no_collection() -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path, progress: bool) -> Iterator[bool]:
+def locked(path: Path, progress: bool) -> Iterator[bool]:
     """Hold an advisory lock; yields False where the system has none, so that the caller works apart."""
     try:
         import fcntl
@@ -114,7 +114,7 @@ def _locked(path: Path, progress: bool) -> Iterator[bool]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if progress:
-                    print("another process is decoding the same pictures; waiting for it", file=sys.stderr)
+                    print("another process is reading the same pictures; waiting for it", file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # some network file systems cannot lock
             yield False

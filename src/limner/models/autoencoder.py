@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.contracts import Codec, ImageSpec, Tokenizer
+from limner.contracts import LATENTS, Codec, ImageSpec, Tokenizer
 from limner.errors import UserError, within
 from limner.models.critic import doubled
 from limner.models.layers import GroupNorm, padded, silu
@@ -175,9 +175,7 @@ class KLCodec(Codec):
 
     def decoded(self, z: Tensor) -> Tensor:
         """Pictures (N, C, H, W) of latents that were not brought to size."""
-        height, width = self.size
-        pictures: Tensor = self.decoder(z)[:, :, :height, :width]
-        return pictures
+        return _trimmed(self.decoder(z), self.size, self.factor)
 
     @property
     def deviation(self) -> Tensor:
@@ -185,7 +183,11 @@ class KLCodec(Codec):
         return (self.square - self.mean.square()).clamp_min(1e-12).sqrt()
 
     def encode(self, x: Tensor) -> Tensor:
-        return (self.posterior(x)[0] - self.mean) / self.deviation
+        return self.moments(x)[0]
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.posterior(x)
+        return (mean - self.mean) / self.deviation, (0.5 * log_variance).exp() / self.deviation
 
     def decode(self, z: Tensor) -> Tensor:
         return self.decoded(z * self.deviation + self.mean)
@@ -246,9 +248,7 @@ class VQCodec(Tokenizer):
         return self.embed(self.tokenize(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        height, width = self.size
-        pictures: Tensor = self.decoder(z)[:, :, :height, :width]
-        return pictures
+        return _trimmed(self.decoder(z), self.size, self.factor)
 
     def latent_spec(self, spec: ImageSpec) -> ImageSpec:
         return _latents(spec, self.factor, self.channels)
@@ -266,6 +266,12 @@ def _combinations(levels: tuple[int, ...]) -> Tensor:
     return torch.cartesian_prod(*(torch.linspace(-1, 1, level) for level in levels)).reshape(-1, len(levels))
 
 
+def _trimmed(pictures: Tensor, size: tuple[int, int], factor: int) -> Tensor:
+    """Without what was added to pictures of this size so that they could be halved; pictures of other sizes whole."""
+    own = all(-(-side // factor) * factor == length for side, length in zip(size, pictures.shape[2:], strict=True))
+    return pictures[:, :, : size[0], : size[1]] if own else pictures
+
+
 def _latents(spec: ImageSpec, factor: int, channels: int) -> ImageSpec:
     height, width = (-(-side // factor) for side in spec.size)
-    return ImageSpec(channels, (height, width), "latents", spec.bits)
+    return ImageSpec(channels, (height, width), LATENTS, spec.bits)

@@ -1,4 +1,4 @@
-"""The settings that every recipe on pixels has."""
+"""The settings that every recipe has."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from limner.data import Augment
+from limner.files import expanded
 from limner.training.config import TrainingConfig, WatchConfig
 
 
@@ -30,3 +31,25 @@ class Settings:
     augment: Augment = field(default_factory=Augment)
     conditional: bool = True
     seed: int = 0
+
+    def codec_source(self) -> str:
+        """A run or a snapshot folder of the codec whose latents are learned instead of pixels, "" for none."""
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSettings(Settings):
+    """Of what may be trained on the latents of a codec too.
+
+    Attributes:
+        codec: a run or a snapshot folder of kl-codec, whose latents are learned instead of pixels; "" for pixels.
+    """
+
+    codec: str = ""
+
+    def __post_init__(self) -> None:
+        if self.codec:  # a run may be looked at from another folder
+            object.__setattr__(self, "codec", str(expanded(self.codec).resolve()))
+
+    def codec_source(self) -> str:
+        return self.codec

@@ -9,15 +9,15 @@ from limner.errors import UserError
 from limner.files import expanded
 from limner.models import NetConfig, Preconditioned, PreconditionedFlowMap, Row
 from limner.objectives import FlowMapConfig, FlowMapping, MatchedFlowMapping, OptimizerConfig
-from limner.recipes.common import Settings
+from limner.recipes.common import LatentSettings
 from limner.sampling import Guided, evaluations
 from limner.training.job import Lesson
-from limner.training.snapshot import DenoiserConfig, read_snapshot
+from limner.training.snapshot import DenoiserConfig, codec_of, read_snapshot
 
 
 @dataclass(frozen=True)
-class FlowMapRecipe(Settings):
-    """A flow map on pixels.
+class FlowMapRecipe(LatentSettings):
+    """A flow map, on pixels or latents.
 
     Attributes:
         net: shape of the network; a teacher's is taken where there is one.
@@ -35,8 +35,15 @@ class FlowMapRecipe(Settings):
     teacher: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.teacher:  # a run may be resumed from another folder
             object.__setattr__(self, "teacher", str(expanded(self.teacher).resolve()))
+        if self.teacher and self.codec:
+            raise UserError("a model is taught on the latents of its teacher's own codec; leave --codec out")
+
+    def codec_source(self) -> str:
+        own = codec_of(self.teacher) if self.teacher else None
+        return str(own) if own else self.codec
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         if self.teacher:

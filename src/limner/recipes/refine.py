@@ -1,4 +1,4 @@
-"""The settings of models that refine noise on pixels, whatever they are taught."""
+"""The settings of models that refine noise, whatever they are taught."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from limner.contracts import DataStats, ImageSpec, RefineConfig
 from limner.models import NetConfig, Preconditioned
 from limner.objectives import Denoising, DenoisingConfig, Discrete, HybridDenoising, OptimizerConfig
-from limner.recipes.common import Settings
+from limner.recipes.common import LatentSettings
 from limner.sampling import evaluations
 from limner.training.job import Lesson
 from limner.training.snapshot import DenoiserConfig
 
 
 @dataclass(frozen=True)
-class RefineRecipe(Settings):
-    """A denoiser on pixels.
+class RefineRecipe(LatentSettings):
+    """A denoiser, on pixels or latents.
 
     Attributes:
         net: shape of the network.

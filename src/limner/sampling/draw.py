@@ -230,7 +230,8 @@ def sample(
             part = slice(begin, begin + batch) if begin < n else slice(0, 1)
             with torch.no_grad(), arithmetic(device, precision):
                 latents = way.draw(model, cond.index(part), numbers[part], resolved, seed=seed, guide=guide)
-                images = model.codec.decode(latents).float().clamp(-1, 1)
+                height, width = model.spec.size  # a codec's pictures of other sizes than its own may be larger
+                images = model.codec.decode(latents)[:, :, :height, :width].float().clamp(-1, 1)
             if begin < n:
                 out[part] = to_pixels(images, bits)
                 done += len(images)

@@ -120,6 +120,8 @@ def _checked(model: Model, images: npt.NDArray[np.uint8 | np.uint16], label: npt
             f"the pictures are {images.shape} {images.dtype}; this model knows "
             f"(N, {height}, {width}, {channels}) {kind}"
         )
+    if model.codec.latent_spec(model.spec) != model.spec:
+        raise UserError("this model knows a likelihood of latents only, not of pictures; train one without --codec")
     if label is not None and not model.labels:
         raise UserError("this model was trained without labels; leave them out")
     if label is None and model.labels and not model.unconditional:

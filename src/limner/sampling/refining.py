@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limner import random
-from limner.contracts import Condition, Denoiser, FlowMap, ImageSpec, Level, Model, RefineConfig
+from limner.contracts import Codec, Condition, Denoiser, FlowMap, ImageSpec, Level, Model, RefineConfig
 from limner.errors import UserError, nearest
 from limner.sampling.discretization import DISCRETIZATIONS
 from limner.sampling.guidance import autoguidance, classifier_free, clipped
@@ -87,6 +87,8 @@ def checked(model: Model, config: RefineConfig, guide: Model | None) -> None:
         raise UserError("the model that guides must refine noise too, as flow and edm do")
     if guide is not None and (guide.spec, guide.labels) != (model.spec, model.labels):
         raise UserError("the model that guides must draw pictures of the same kind and classes")
+    if guide is not None and not _same(guide.codec, model.codec):
+        raise UserError("the model that guides must work on the same pixels, or the latents of the same codec")
     if guide is not None and config.guidance == 1:
         raise UserError("a guidance of 1 is none, and the model that guides would do nothing; give --guidance 1.5, say")
     if guide is None and config.guidance != 1:
@@ -97,6 +99,11 @@ def checked(model: Model, config: RefineConfig, guide: Model | None) -> None:
                 "guidance needs to know pictures without their class too, and this model was always told it; leave "
                 "guidance out, or train with --objective.label-dropout 0.05"
             )
+
+
+def _same(one: Codec, other: Codec) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def _known(config: RefineConfig) -> RefineConfig:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from limner.contracts import DataStats, ImageSpec, Model
+from limner.contracts import Codec, DataStats, ImageSpec, Model
 from limner.data import Augment
 from limner.objectives import Objective
 from limner.training.config import TrainingConfig, WatchConfig
 from limner.training.showing import Reconstructions, Samples
-from limner.training.snapshot import ModelConfig, model_of
+from limner.training.snapshot import CodecConfig, ModelConfig, model_of, on_latents
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Lesson:
         config: rebuilds the model.
         evaluations: of the network, that one sample takes by default.
         showing: what is drawn and judged of it.
+        codec: with what rebuilds it, where latents are learned and not pixels.
     """
 
     objective: Objective
@@ -34,10 +35,16 @@ class Lesson:
     config: ModelConfig
     evaluations: int
     showing: type[Samples] | type[Reconstructions] = Samples
+    codec: tuple[CodecConfig, Codec] | None = None
 
     def model_of(self, network: nn.Module) -> Model:
         """The model with another set of weights: a copy of its network."""
-        return model_of(self.config, network)
+        model = model_of(self.config, network)
+        return model if self.codec is None else on_latents(model, *self.codec)
+
+    def behind(self, config: CodecConfig, codec: Codec) -> Lesson:
+        """The lesson of latents that this codec makes pictures of."""
+        return replace(self, codec=(config, codec), model=on_latents(self.model, config, codec))
 
 
 class Recipe(Protocol):
@@ -55,6 +62,9 @@ class Recipe(Protocol):
     def seed(self) -> int: ...
     @property
     def conditional(self) -> bool: ...
+
+    def codec_source(self) -> str:
+        """A run or a snapshot folder of the codec whose latents are learned instead of pixels, "" for none."""
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         """Build the networks, with initial weights from the default generator."""

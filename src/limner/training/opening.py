@@ -14,12 +14,15 @@ from limner import random
 from limner.config import from_json, to_json
 from limner.contracts import Condition, Precision
 from limner.data import DataConfig, Dataset, gather, open_dataset
+from limner.data.augment import mirrored
 from limner.data.buckets import Buckets
+from limner.data.encoded import drawn
 from limner.distributed import World
 from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
 from limner.sampling import resolve
+from limner.training.behind import Behind
 from limner.training.budget import (
     Pace,
     Plan,
@@ -43,7 +46,20 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Opened:
-    """All that is settled before the first image."""
+    """All that is settled before the first image.
+
+    Attributes:
+        folder: of the run.
+        recipe: all settings.
+        dataset: the pictures.
+        lesson: the recipe made ready for them.
+        written: what ``recipe.json`` holds.
+        began: when the budget's clock started.
+        show: draw progress on standard error.
+        world: the processes.
+        cache: of pictures and measures.
+        behind: the codec before what is trained, and its latents.
+    """
 
     folder: Path
     recipe: Recipe
@@ -53,6 +69,8 @@ class Opened:
     began: float
     show: bool
     world: World
+    cache: Path | None
+    behind: Behind | None = None
 
 
 def open_together(config: DataConfig, world: World, *, cache: Path | None = None, show: bool = True) -> Dataset:
@@ -62,19 +80,24 @@ def open_together(config: DataConfig, world: World, *, cache: Path | None = None
     return opened[0] if opened else open_dataset(config, cache=cache, progress=False)
 
 
-def lesson_of(recipe: Recipe, dataset: Dataset, world: World) -> Lesson:
-    """The recipe made ready for these pictures: the same weights every time."""
+def lesson_of(recipe: Recipe, dataset: Dataset, world: World, behind: Behind | None = None) -> Lesson:
+    """The recipe made ready for these pictures, or their latents: the same weights every time."""
     labels = dataset.labels if recipe.conditional and dataset.label is not None else ()
+    seen = behind or dataset
     # A set of one flat colour has no spread; half of the range keeps the arithmetic sound.
     with random.scoped(recipe.seed, "init"):
-        lesson = recipe.lesson(dataset.spec, labels, replace(dataset.stats, std=dataset.stats.std or 0.5))
+        lesson = recipe.lesson(seen.spec, labels, replace(seen.stats, std=seen.stats.std or 0.5))
+    if behind is not None:
+        lesson = lesson.behind(behind.config, behind.codec)
     if recipe.training.shard == "none" or world.size == 1:  # else the trainer places it, part by part
         lesson.objective.to(world.device)
     return lesson
 
 
-def batches_of(recipe: Recipe, dataset: Dataset, world: World, *, labelled: bool) -> Batches:
-    """What a training of the recipe sees of these pictures, with their labels or without."""
+def batches_of(
+    recipe: Recipe, dataset: Dataset, world: World, *, labelled: bool, behind: Behind | None = None
+) -> Batches:
+    """What a training of the recipe sees of these pictures, with their labels or without, or of their latents."""
 
     def batch(first: int, count: int) -> Batch:
         samples = torch.arange(first, first + count)
@@ -83,7 +106,21 @@ def batches_of(recipe: Recipe, dataset: Dataset, world: World, *, labelled: bool
         cond = Condition(label if labelled else None)
         return Batch(images.to(world.device), cond.to(world.device), samples.to(world.device))
 
-    return batch
+    def latents(first: int, count: int) -> Batch:
+        assert behind is not None
+        assert behind.moments is not None
+        samples = torch.arange(first, first + count)
+        _, which = dataset.batch(recipe.seed, first, count)
+        flips = mirrored(recipe.seed, samples) if recipe.augment.mirrors(dataset.mirror_ok) else None
+        images = drawn(*behind.moments.batch(which, flips), seed=recipe.seed, samples=samples)
+        label = torch.from_numpy(dataset.label[which]) if labelled and dataset.label is not None else None
+        return Batch(images.to(world.device), Condition(label).to(world.device), samples.to(world.device))
+
+    if behind is None:
+        return batch
+    if behind.moments is not None:
+        return latents
+    return lambda first, count: behind.encoded(batch(first, count), recipe.seed)
 
 
 def same_everywhere(seen: int, world: World) -> None:
@@ -115,7 +152,7 @@ def check(recipe: Recipe, dataset: Dataset, lesson: Lesson, world: World, *, sho
 def prepare(run: Opened) -> tuple[Trainer, Plan | None]:
     """The trainer at the run's beginning, and the plan, where it does not have to be measured."""
     recipe, lesson = run.recipe, run.lesson
-    batches = batches_of(recipe, run.dataset, run.world, labelled=bool(lesson.model.labels))
+    batches = batches_of(recipe, run.dataset, run.world, labelled=bool(lesson.model.labels), behind=run.behind)
     plan = plan_of(run) if run.written["plan"] is not None else None
     precision = plan.precision if plan else _tried(run, batches).precision
     trainer = Trainer(

@@ -20,6 +20,7 @@ from limner.errors import UserError
 from limner.files import write_json
 from limner.sampling.draw import asking
 from limner.shards import on_first
+from limner.training.behind import Behind, behind
 from limner.training.checkpoint import anchors, load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
@@ -43,7 +44,7 @@ from limner.training.profiles import FOLDER as PROFILES
 from limner.training.recovery import Recovery
 from limner.training.report import write_report
 from limner.training.report_run import read_run
-from limner.training.snapshot import DenoiserConfig, is_model, save_config, save_snapshot
+from limner.training.snapshot import CODEC, DenoiserConfig, is_model, save_config, save_snapshot
 from limner.training.stopping import Interrupted, stop_requests
 from limner.training.tracking import METRICS, Tracker, records
 from limner.training.trainer import Trainer, check_batch
@@ -111,7 +112,8 @@ def start(
     if isinstance(out, Path):
         world.lead(lambda: refuse_run(out))
     dataset = open_together(data, world, cache=cache, show=show)
-    lesson = lesson_of(recipe, dataset, world)  # before there is a folder: it may refuse the pictures
+    before = _behind(recipe.codec_source(), recipe, dataset, world, cache, show=show)
+    lesson = lesson_of(recipe, dataset, world, before)  # before there is a folder: it may refuse the pictures
     check(recipe, dataset, lesson, world, show=show)
     written: dict[str, Any] = {
         "version": VERSION,
@@ -130,9 +132,11 @@ def start(
         def write() -> None:
             write_json(folder / RECIPE, written)
             write_json(folder / "data_report.json", asdict(dataset.report))
+            if before is not None:  # a copy: the run must not change where the codec does
+                save_snapshot(folder / CODEC, before.config, before.codec.state_dict(), "# The codec of this run\n")
 
         world.lead(write)
-        return _go(Opened(folder, recipe, dataset, lesson, written, clock, show, world), cache)
+        return _go(Opened(folder, recipe, dataset, lesson, written, clock, show, world, cache, before))
 
 
 def resume(
@@ -166,9 +170,17 @@ def resume(
             return RunResult(folder, **ended | {"report": Path(ended["report"]), "advice": tuple(ended["advice"])})
         recipe = read_recipe(str(written.get("recipe")), written.get("config"))
         dataset = _same_pictures(folder, written, _source(folder, written), world, cache, show=show)
-        lesson = lesson_of(recipe, dataset, world)
+        own = str(folder / CODEC) if recipe.codec_source() else ""
+        before = _behind(own, recipe, dataset, world, cache, show=show)
+        lesson = lesson_of(recipe, dataset, world, before)
         check(recipe, dataset, lesson, world, show=show)
-        return _go(Opened(folder, recipe, dataset, lesson, written, began, show, world), cache)
+        return _go(Opened(folder, recipe, dataset, lesson, written, began, show, world, cache, before))
+
+
+def _behind(
+    source: str, recipe: Recipe, dataset: Dataset, world: World, cache: Path | None, *, show: bool
+) -> Behind | None:
+    return behind(source, dataset, recipe.augment, world, cache=cache, show=show) if source else None
 
 
 def point_to(folder: Path, source: str, *, cache: Path | None = None, show: bool = True) -> None:
@@ -232,7 +244,7 @@ def _written(folder: Path) -> dict[str, Any]:
     return written
 
 
-def _go(run: Opened, cache: Path | None) -> RunResult:
+def _go(run: Opened) -> RunResult:
     keep_freed_memory()
     with stop_requests() as stop, _reported(run):
         with closing(run.dataset):
@@ -251,7 +263,7 @@ def _go(run: Opened, cache: Path | None) -> RunResult:
                 run.recipe.watch.pictures,
                 run.recipe.watch.extractor,
                 run.recipe.seed,
-                cache_root(cache) / "measures",
+                cache_root(run.cache) / "measures",
                 run.world,
                 run.lesson.showing(run.dataset, run.recipe.seed, run.world),
             )
@@ -262,7 +274,7 @@ def _go(run: Opened, cache: Path | None) -> RunResult:
                 trainer,
                 run.recipe.training.recovery,
                 run.folder / CHECKPOINTS,
-                lambda: lesson_of(run.recipe, run.dataset, run.world).objective,
+                lambda: lesson_of(run.recipe, run.dataset, run.world, run.behind).objective,
             )
             loop = Loop(
                 trainer, plan, measuring, recovery, watcher, averaged, raw, run.folder, show=run.show, stop=stop
@@ -312,7 +324,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
     def keep() -> None:
         for path in anchors(run.folder / CHECKPOINTS):
             path.unlink(missing_ok=True)
-        save_snapshot(run.folder / SNAPSHOT, run.lesson.config, weights, about)
+        save_snapshot(run.folder / SNAPSHOT, run.lesson.config, weights, about, run.lesson.codec)
 
     world.lead(keep)
     trained = time.monotonic()
@@ -339,7 +351,9 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "images": trainer.progress.seen,
         "parameters": sum(p.numel() for p in ema.parameters()),
-        "flops_per_image": flops_per_image(trainer.objective, run.dataset.spec, labelled=bool(run.lesson.model.labels)),
+        "flops_per_image": flops_per_image(
+            trainer.objective, run.lesson.config.spec, labelled=bool(run.lesson.model.labels)
+        ),
         "peak_memory_bytes": peak_memory(trainer.device),
         "processes": world.size,
         "guidance": model.defaults.guidance if isinstance(model.defaults, RefineConfig) else None,

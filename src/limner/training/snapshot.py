@@ -1,11 +1,12 @@
 """Snapshots: what sampling, editing and serving load. Weights for use, and enough words to rebuild the model.
 
-A folder: ``config.json``, ``model.safetensors``, ``card.md``.
+A folder: ``config.json``, ``model.safetensors``, ``card.md``, and for a model that works on latents ``codec``, the
+snapshot of its codec.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from limner.codecs import Identity
 from limner.config import from_json, read_json, to_json
 from limner.contracts import (
+    LATENTS,
     Codec,
     DataStats,
     DecodeConfig,
@@ -39,7 +41,7 @@ from limner.models import (
 from limner.tensors import fill, load_tensors, save_tensors
 
 VERSION = 3
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
+CONFIG, WEIGHTS, CARD, CODEC = "config.json", "model.safetensors", "card.md", "codec"
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,17 @@ _CONFIGS: dict[str, type[ModelConfig]] = {
 }
 
 
-def save_snapshot(folder: Path, config: ModelConfig, weights: dict[str, Tensor], card: str) -> None:
+def save_snapshot(
+    folder: Path,
+    config: ModelConfig,
+    weights: dict[str, Tensor],
+    card: str,
+    codec: tuple[CodecConfig, Codec] | None = None,
+) -> None:
     """Write a snapshot; each file appears whole. The configuration comes last: with it the snapshot is complete."""
+    if codec is not None:
+        about = "# The codec of the model in the folder above\n"
+        save_snapshot(folder / CODEC, codec[0], codec[1].state_dict(), about)
     save_tensors(folder / WEIGHTS, weights)
     write_text(folder / CARD, card)
     save_config(folder, config)
@@ -180,7 +191,32 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     """
     config, net = read_snapshot(source)
     net.to(device).requires_grad_(False).eval()
-    return model_of(config, net)
+    model = model_of(config, net)
+    where = codec_of(source)
+    if where is None:
+        return model
+    if not (where / CONFIG).is_file():
+        raise UserError(f"{source} draws latents, and its codec, {where}, is missing; restore it from a copy")
+    codec_config, codec = read_snapshot(where)
+    if not isinstance(codec_config, CodecConfig) or not isinstance(codec, Codec):
+        raise UserError(f"{where} is no codec; restore it from a copy or train the model again")
+    return on_latents(model, codec_config, codec.to(device).requires_grad_(False).eval())
+
+
+def codec_of(source: str | Path) -> Path | None:
+    """Where the codec of a run's or a snapshot's model lies; None for one that works on pixels."""
+    folder = _snapshot_folder(expanded(source))
+    plain = read_json(folder / CONFIG)
+    spec = plain.get("spec") if isinstance(plain, dict) else None
+    return folder / CODEC if isinstance(spec, dict) and spec.get("mode") == LATENTS else None
+
+
+def on_latents(model: Model, config: CodecConfig, codec: Codec) -> Model:
+    """A model of latents with the codec that makes pictures of them."""
+    defaults = model.defaults
+    if isinstance(defaults, RefineConfig):  # the bounds of pixels are none of latents
+        defaults = replace(defaults, clip=False)
+    return replace(model, codec=codec, spec=config.spec, defaults=defaults)
 
 
 def model_of(config: ModelConfig, net: nn.Module) -> Model:
