@@ -11,7 +11,9 @@ from limner.models import KLCodecConfig, PatchCritic, VQCodec, VQCodecConfig
 
 CONFIGS = {
     "kl": KLCodecConfig(width=4, channels=3, most=8),
-    "kl-8": KLCodecConfig(width=4, channels=3, most=8, factor=8, blocks=2),
+    "kl-8": KLCodecConfig(width=4, channels=3, most=8, factor=8, blocks=2, unshuffle=4),
+    "kl-1": KLCodecConfig(width=4, channels=3, most=8, unshuffle=1),
+    "kl-2": KLCodecConfig(width=4, channels=3, most=8, factor=2),
     "vq": VQCodecConfig(width=4, channels=3, most=8, codes=11),
     "fsq": VQCodecConfig(width=4, most=8, levels=(5, 4, 3)),
 }

@@ -28,6 +28,7 @@ class KLCodecConfig:
         width: channels of the largest maps; they double with each halving.
         most: channels of any map, at most.
         blocks: residual blocks for each size of maps.
+        unshuffle: the largest maps are folded pictures, 1 / unshuffle the size; a power of two, at most ``factor``.
     """
 
     kind: Literal["kl-codec"] = "kl-codec"
@@ -36,9 +37,10 @@ class KLCodecConfig:
     width: int = 32
     most: int = 256
     blocks: int = 1
+    unshuffle: int = 2
 
     def __post_init__(self) -> None:
-        _check(self.factor, self.channels, self.width, self.most, self.blocks)
+        _check(self)
 
     def codec(self, spec: ImageSpec) -> KLCodec:
         return KLCodec(self, spec)
@@ -49,7 +51,7 @@ class VQCodecConfig:
     """Shape of both halves, and the codes.
 
     Attributes:
-        factor, width, most, blocks: as for ``kl-codec``.
+        factor, width, most, blocks, unshuffle: as for ``kl-codec``.
         codes: how many there are.
         channels: numbers of a code.
         levels: finite scalar quantization instead (Mentzer et al. 2023): each channel is rounded to so many levels, and
@@ -61,12 +63,13 @@ class VQCodecConfig:
     width: int = 32
     most: int = 256
     blocks: int = 1
+    unshuffle: int = 2
     codes: int = 512
     channels: int = 8
     levels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self.factor, self.channels, self.width, self.most, self.blocks)
+        _check(self)
         within("net.codes", self.codes, 2, 2**20)
         for level in self.levels:
             within("net.levels", level, 2, 256)
@@ -76,14 +79,22 @@ class VQCodecConfig:
         return VQCodec(self, spec)
 
 
-def _check(factor: int, channels: int, width: int, most: int, blocks: int) -> None:
-    within("net.factor", factor, 2, 256)
-    if factor & (factor - 1):
-        raise UserError(f"net.factor is {factor}; give a power of two, 4 or 8 say")
-    within("net.channels", channels, 1, 1024)
-    within("net.width", width, 1, 4096)
-    within("net.most", most, 1, 16384)
-    within("net.blocks", blocks, 1, 64)
+def _check(config: KLCodecConfig | VQCodecConfig) -> None:
+    within("net.factor", config.factor, 2, 256)
+    within("net.unshuffle", config.unshuffle, 1, config.factor)
+    for name in ("factor", "unshuffle"):
+        side = getattr(config, name)
+        if side & (side - 1):
+            raise UserError(f"net.{name} is {side}; give a power of two, 2 or 4 say")
+    within("net.channels", config.channels, 1, 1024)
+    within("net.width", config.width, 1, 4096)
+    within("net.most", config.most, 1, 16384)
+    within("net.blocks", config.blocks, 1, 64)
+
+
+def _widths(config: KLCodecConfig | VQCodecConfig) -> list[int]:
+    """Channels of maps, from the largest ones."""
+    return doubled(config.width, config.most, (config.factor // config.unshuffle).bit_length())
 
 
 def _norm(channels: int) -> GroupNorm:
@@ -114,15 +125,16 @@ class Encoder(nn.Module):
 
     def __init__(self, config: KLCodecConfig | VQCodecConfig, channels: int, out: int) -> None:
         super().__init__()
-        widths = doubled(config.width, config.most, config.factor.bit_length())
-        self.factor = config.factor
-        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        widths = _widths(config)
+        self.factor, self.unshuffle = config.factor, config.unshuffle
+        self.stem = nn.Conv2d(channels * config.unshuffle**2, widths[0], 3, padding=1)
         self.stages = nn.ModuleList(_blocks(width, config.blocks) for width in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
         self.norm, self.head = _norm(widths[-1]), nn.Conv2d(widths[-1], out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.stem(padded(x, self.factor).contiguous(memory_format=torch.channels_last))
+        x = F.pixel_unshuffle(padded(x, self.factor), self.unshuffle)
+        h = self.stem(x.contiguous(memory_format=torch.channels_last))
         h = self.stages[0](h)
         for shrink, stage in zip(self.shrink, self.stages[1:], strict=True):
             h = stage(shrink(h))
@@ -135,18 +147,19 @@ class Decoder(nn.Module):
 
     def __init__(self, config: KLCodecConfig | VQCodecConfig, channels: int, into: int) -> None:
         super().__init__()
-        widths = doubled(config.width, config.most, config.factor.bit_length())[::-1]
+        widths = _widths(config)[::-1]
+        self.unshuffle = config.unshuffle
         self.stem = nn.Conv2d(into, widths[0], 3, padding=1)
         self.stages = nn.ModuleList(_blocks(width, config.blocks) for width in widths)
         self.grow = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
-        self.norm, self.head = _norm(widths[-1]), nn.Conv2d(widths[-1], channels, 3, padding=1)
+        self.norm = _norm(widths[-1])
+        self.head = nn.Conv2d(widths[-1], channels * config.unshuffle**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.stages[0](self.stem(z))
         for grow, stage in zip(self.grow, self.stages[1:], strict=True):
             h = stage(grow(F.interpolate(h, scale_factor=2.0, mode="nearest")))
-        out: Tensor = self.head(F.silu(self.norm(h)))
-        return out
+        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.unshuffle)
 
 
 class KLCodec(Codec):

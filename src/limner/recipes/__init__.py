@@ -29,6 +29,7 @@ from limner.recipes.sizes import SIZES, Size, size_for
 from limner.recipes.stylegan2 import stylegan2
 from limner.recipes.vae import vae
 from limner.recipes.vq_codec import vq_codec
+from limner.recipes.wgan import wgan
 from limner.recipes.wgan_gp import wgan_gp
 from limner.training.config import Budget
 from limner.training.folders import RECIPE
@@ -44,6 +45,7 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "consistency": consistency,
     "vae": vae,
     "dcgan": dcgan,
+    "wgan": wgan,
     "wgan-gp": wgan_gp,
     "sagan": sagan,
     "biggan": biggan,
@@ -89,6 +91,7 @@ __all__ = [
     "train",
     "vae",
     "vq_codec",
+    "wgan",
     "wgan_gp",
 ]
 

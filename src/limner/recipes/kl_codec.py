@@ -10,10 +10,10 @@ from limner.recipes.sizes import Size
 from limner.training.config import TrainingConfig
 
 NETS: dict[Size, KLCodecConfig] = {
-    "tiny": KLCodecConfig(width=16),
-    "small": KLCodecConfig(width=32),
-    "base": KLCodecConfig(width=64, blocks=2, most=512),
-    "large": KLCodecConfig(width=128, blocks=2, most=512),
+    "tiny": KLCodecConfig(width=24),
+    "small": KLCodecConfig(width=48),
+    "base": KLCodecConfig(width=96, blocks=2, most=512),
+    "large": KLCodecConfig(width=128, blocks=2, unshuffle=1, most=512),
 }
 
 

@@ -9,10 +9,10 @@ from limner.recipes.sizes import Size
 from limner.training.config import TrainingConfig
 
 NETS: dict[Size, VQCodecConfig] = {
-    "tiny": VQCodecConfig(width=16, codes=256),
-    "small": VQCodecConfig(width=32, codes=512),
-    "base": VQCodecConfig(width=64, blocks=2, most=512, codes=1024),
-    "large": VQCodecConfig(width=128, blocks=2, most=512, codes=4096),
+    "tiny": VQCodecConfig(width=24, codes=256),
+    "small": VQCodecConfig(width=48, codes=512),
+    "base": VQCodecConfig(width=96, blocks=2, most=512, codes=1024),
+    "large": VQCodecConfig(width=128, blocks=2, unshuffle=1, most=512, codes=4096),
 }
 
 
