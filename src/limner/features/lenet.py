@@ -23,31 +23,43 @@ class LeNet(nn.Module):
         self.f6 = nn.Linear(120, 84)
         self.f7 = nn.Linear(84, 10)
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Those behind its three convolutions, (N, 6, 28, 28), (N, 16, 10, 10) and (N, 120, 1, 1)."""
+        first = F.relu(self.c1(x))
+        second = F.relu(self.c3(F.max_pool2d(first, 2)))
+        return [first, second, F.relu(self.c5(F.max_pool2d(second, 2)))]
+
     def features(self, x: Tensor) -> Tensor:
-        h = F.max_pool2d(F.relu(self.c1(x)), 2)
-        h = F.max_pool2d(F.relu(self.c3(h)), 2)
-        h = F.relu(self.c5(h)).flatten(1)
-        return F.relu(self.f6(h))
+        return F.relu(self.f6(self.maps(x)[-1].flatten(1)))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.f7(self.features(x))
         return out
 
 
-def load(weights: Path | None, device: torch.device) -> Extractor:
-    """The extractor ``lenet``: 28×28 grey, zero padded to 32×32; other sizes are first resized to 28×28."""
+def network(weights: Path | None) -> tuple[LeNet, str]:
+    """The network with its weights, and their fingerprint."""
     path = find("lenet", weights)
     tensors = read(path)
     net = LeNet()
     names = {name: name.split(".", 1)[1] for name in tensors if name.startswith(("convnet.", "fc."))}
-    digest = fill(net, tensors, path, names)
+    return net, fill(net, tensors, path, names)
+
+
+def framed(x: Tensor) -> Tensor:
+    """Grey pictures (N, 1, H, W) as the network sees them: at 28x28, zero padded to 32x32."""
+    if x.shape[2:] != (28, 28):
+        x = F.interpolate(x, size=(28, 28), mode="bilinear", antialias=True)
+    return F.pad(x, (2, 2, 2, 2))
+
+
+def load(weights: Path | None, device: torch.device) -> Extractor:
+    """The extractor ``lenet``: 28×28 grey, zero padded to 32×32; other sizes are first resized to 28×28."""
+    net, digest = network(weights)
     net.to(device)
 
     def prepare(images: Images) -> Tensor:
-        x = as_tensor(images, device)
-        if x.shape[2:] != (28, 28):
-            x = F.interpolate(x, size=(28, 28), mode="bilinear", antialias=True)
-        return F.pad(x, (2, 2, 2, 2))
+        return framed(as_tensor(images, device))
 
     return Extractor(
         name="lenet",

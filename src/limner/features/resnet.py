@@ -53,34 +53,48 @@ class ResNet(nn.Module):
     def _stage(planes_in: int, planes: int, blocks: int) -> nn.Sequential:
         return nn.Sequential(Block(planes_in, planes), *(Block(planes, planes) for _ in range(blocks - 1)))
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Those behind the first convolution and the three stages; any size of pictures will do."""
+        maps = [F.relu(self.bn1(self.conv1(x)))]
+        for stage in (self.layer1, self.layer2, self.layer3):
+            maps.append(stage(maps[-1]))
+        return maps
+
     def features(self, x: Tensor) -> Tensor:
-        h = F.relu(self.bn1(self.conv1(x)))
-        h = self.layer3(self.layer2(self.layer1(h)))
-        pooled: Tensor = h.mean(dim=(2, 3))
-        return pooled
+        return self.maps(x)[-1].mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear(self.features(x))
         return out
 
 
-def load(weights: Path | None, device: torch.device) -> Extractor:
-    """The extractor ``resnet-cifar``: RGB at 32×32; the depth is read off the weights."""
+def network(weights: Path | None) -> tuple[ResNet, str]:
+    """The network with its weights, and their fingerprint; the depth is read off the weights."""
     path = find("resnet-cifar", weights)
     tensors = read(path)
     blocks = len({name.split(".")[1] for name in tensors if name.startswith("layer1.")})
     if not 1 <= blocks <= 200:
         raise UserError(f"{path} is not the weights of a CIFAR ResNet: it lacks the blocks of layer1")
     net = ResNet(blocks)
-    digest = fill(net, tensors, path)
+    return net, fill(net, tensors, path)
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) in [0, 1] as the network sees them."""
+    mean, std = (torch.tensor(v, device=x.device).reshape(1, 3, 1, 1) for v in (_MEAN, _STD))
+    return (x - mean) / std
+
+
+def load(weights: Path | None, device: torch.device) -> Extractor:
+    """The extractor ``resnet-cifar``: RGB at 32×32; the depth is read off the weights."""
+    net, digest = network(weights)
     net.to(device)
-    mean, std = (torch.tensor(v, device=device).reshape(1, 3, 1, 1) for v in (_MEAN, _STD))
 
     def prepare(images: Images) -> Tensor:
         x = as_rgb(images, device) / 255.0
         if x.shape[2:] != (32, 32):
             x = F.interpolate(x, size=(32, 32), mode="bilinear", antialias=True)
-        return (x - mean) / std
+        return normalised(x)
 
     return Extractor(
         name="resnet-cifar",
