@@ -15,6 +15,7 @@ SOURCE = Path(limner.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "allocator",
+        "began",
         "downloads",
         "errors",
         "files",
@@ -31,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("objectives", "sampling", "metrics"),
     ("training", "latents"),
     ("recipes", "comparison"),
-    ("gallery", "commands", "judging", "exploring", "demo", "cli"),
+    ("gallery", "commands", "judging", "exploring", "demo", "signatures", "arguments", "cli"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: The glyph reader judges what ``data`` draws; single files on the ground floor build on each other.

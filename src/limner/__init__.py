@@ -15,6 +15,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from limner import began as _began  # noqa: F401 - as early as can be
+
 if TYPE_CHECKING:
     from limner.comparison import compare
     from limner.contracts import Condition, DecodeConfig, ImageSpec, Level, Model, RefineConfig

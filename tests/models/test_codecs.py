@@ -96,7 +96,7 @@ def test_patches_are_judged_each() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"factor": 3}, {"factor": 1}, {"channels": 0}, {"width": 0}],
+    [{"factor": 3}, {"factor": 1}, {"channels": 0}, {"width": 0}, {"unshuffle": 3}, {"unshuffle": 8}],
 )
 def test_mistakes(wrong: dict[str, int]) -> None:
     with pytest.raises(UserError, match=f"net.{next(iter(wrong))}"):
