@@ -101,7 +101,7 @@ def _blocks(widths: list[int], config: R3GANConfig) -> nn.ModuleList:
 
 
 class R3GANGenerator(Generator):
-    """A code (N, code) to pictures (N, C, H, W) around [-1, 1].
+    """A code (N, code) to pictures (N, C, H, W) in (-1, 1).
 
     Args:
         config: its shape.
@@ -132,7 +132,8 @@ class R3GANGenerator(Generator):
         h = self.stages[0](h)
         for narrow, stage, size in zip(self.narrow, self.stages[1:], self.sizes[1:], strict=True):
             h = stage(twice(narrow(h))[:, :, : size[0], : size[1]])
-        return unfolded(self.head(h), self.unshuffle, self.size)
+        # As published, there is no bound: on pictures that lie at theirs a critic then tells all (docs/report-card.md).
+        return torch.tanh(unfolded(self.head(h), self.unshuffle, self.size))
 
 
 class R3GANCritic(Critic):

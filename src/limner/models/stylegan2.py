@@ -125,7 +125,7 @@ class Styled(nn.Module):
 
 
 class StyleGAN2Generator(StyleGenerator):
-    """A code (N, code) to pictures (N, C, H, W) around [-1, 1].
+    """A code (N, code) to pictures (N, C, H, W) in (-1, 1).
 
     Args:
         config: its shape.
@@ -173,7 +173,8 @@ class StyleGAN2Generator(StyleGenerator):
             h = up(h, at[2 * i - 1], size, noise, f"{2 * i - 1}")
             h = conv(h, at[2 * i], size, noise, f"{2 * i}")
             colours = twice(colours)[:, :, : size[0], : size[1]] + colour(h, at[2 * i + 1])
-        return unfolded(colours + self.bias[:, None, None], self.unshuffle, self.size)
+        # As published, there is no bound: on pictures that lie at theirs a critic then tells all (docs/report-card.md).
+        return torch.tanh(unfolded(colours + self.bias[:, None, None], self.unshuffle, self.size))
 
     @torch.no_grad()
     def settle(self, codes: Tensor, cond: Condition) -> None:
