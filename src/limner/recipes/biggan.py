@@ -11,7 +11,7 @@ from limner.training.config import TrainingConfig
 
 
 def biggan(size: Size = "small") -> AdversarialRecipe:
-    """Class-conditional norms, a piece of the code for each block, orthogonal weights, attention; and a smooth critic."""
+    """Norms told the class, a piece of the code for each block, orthogonal weights, attention; and a smooth critic."""
     # As published, with spectral norms, two critic steps and batches of 2,048, minutes are too few
     # (docs/report-card.md).
     adam = AdamWConfig(lr=1e-3, betas=(0.0, 0.99))
