@@ -15,6 +15,7 @@ test: .venv/.dev
 
 slow: .venv/.dev
 	$(BIN)/pytest -m slow
+	HYPOTHESIS_PROFILE=explore OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m hypothesis
 
 clean:
 	rm -rf .venv

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
-# A shared machine may stand still for a second: how long an example takes says nothing here.
-settings.register_profile("limner", deadline=None)
-settings.load_profile("limner")
+# A shared machine may stand still for a second: how long an example takes says nothing here. The same examples every time,
+# so that a failure is there again; ``make slow`` looks for new ones.
+settings.register_profile("limner", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "limner"))
 
 
 @pytest.fixture(autouse=True)
