@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# A shared machine may stand still for a second: how long an example takes says nothing here. The same examples every time,
-# so that a failure is there again; ``make slow`` looks for new ones.
+# A shared machine may stand still for a second: how long an example takes says nothing here. The same examples every
+# time, so that a failure is there again; ``make slow`` looks for new ones.
 settings.register_profile("limner", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "limner"))
