@@ -94,7 +94,7 @@ def test_kept_latents_are_those_of_the_pictures_at_hand(
 ) -> None:
     kept, batches, settings = seen(codec, pictures, tmp_path, Augment(flip=flip))
     assert kept.moments is not None
-    assert len(kept.moments.mean) == 1 + flip
+    assert kept.moments.mean.shape[1] == 1 + flip
     fresh = replace(kept, moments=None)
     anew = batches_of(settings, pictures, ALONE, labelled=True, behind=fresh)
     for first in (0, 96, 1000):
@@ -114,7 +114,7 @@ def test_each_epoch_draws_other_latents_of_the_same_moments(codec: Path, picture
     drawn = torch.stack([batches(i * 96, 96).images[np.argsort(rows)] for i, rows in enumerate(epochs)])
     assert torch.equal(batches(96, 96).images, batches(96, 96).images)
     mean, deviation = (
-        torch.from_numpy(part[0].astype(np.float32)) for part in (kept.moments.mean, kept.moments.deviation)
+        torch.from_numpy(part[:, 0].astype(np.float32)) for part in (kept.moments.mean, kept.moments.deviation)
     )
     z = (drawn.mean(0) - mean) / deviation * 200**0.5
     assert float(z.abs().max()) < 6
@@ -139,7 +139,25 @@ def test_they_are_encoded_once_and_measured_right(codec: Path, pictures: Dataset
     flipped = moments(pictures, made.codec, mirror=True, root=tmp_path, device=torch.device("cpu"), show=False)
     with torch.no_grad():
         mirror = made.codec.moments(x.flip(3))[0]
-    assert np.abs(flipped.mean[1] - mirror.numpy()).max() < 1e-2
+    assert np.abs(flipped.mean[:, 1] - mirror.numpy()).max() < 1e-2
+
+
+def test_a_full_disk_and_damage_are_one_line(codec: Path, pictures: Dataset, tmp_path: Path) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"latents' cache.*make room"):
+            seen(codec, pictures, tmp_path, Augment())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [path for path in (tmp_path / "latents").iterdir() if path.is_dir()]
+    seen(codec, pictures, tmp_path, Augment())
+    (cut,) = tmp_path.rglob("mean.npy")
+    cut.write_bytes(cut.read_bytes()[:-7])
+    with pytest.raises(UserError, match=r"damaged.*delete that folder"):
+        seen(codec, pictures, tmp_path, Augment())
 
 
 def test_other_changes_of_the_pictures_are_encoded_anew(codec: Path, pictures: Dataset, tmp_path: Path) -> None:

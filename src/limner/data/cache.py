@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -82,10 +82,17 @@ def _make(config: DataConfig, resolved: Resolved, folder: Path, partial: Path, p
         raise
     if folder.exists() and not is_whole(folder):
         shutil.rmtree(folder)
-    with suppress(FileExistsError):  # without a lock, another process may have been first; its folder is as good
+    put_in_place(partial, folder)
+
+
+def put_in_place(partial: Path, folder: Path) -> None:
+    """A whole folder under its name. Without a lock, another process may have been first; its folder is as good."""
+    try:
         partial.rename(folder)
-        return
-    shutil.rmtree(partial, ignore_errors=True)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from limner import random
 from limner.contracts import Codec, DataStats
-from limner.data.cache import bar, locked
+from limner.data.cache import bar, locked, put_in_place
 from limner.data.dataset import Dataset
 from limner.data.levels import to_float
 from limner.data.order import Rows
@@ -29,7 +29,7 @@ from limner.data.survey import Progress
 from limner.errors import UserError
 from limner.files import write_json
 
-_VERSION = 1
+_VERSION = 2
 _MEAN, _DEVIATION, _META = "mean.npy", "deviation.npy", "meta.json"
 #: Pictures encoded together, and pictures whose latents are measured where they are not kept.
 _TOGETHER, _MEASURED = 64, 2_048
@@ -41,7 +41,7 @@ class Moments:
     """Of the latents of a data set's pictures.
 
     Attributes:
-        mean, deviation: (views, N, c, h, w), read-only maps of files; the second view, where there is one, is of the
+        mean, deviation: (N, views, c, h, w), read-only maps of files; the second view, where there is one, is of the
             mirrored pictures.
         stats: of the latents.
     """
@@ -53,12 +53,9 @@ class Moments:
     def batch(self, which: Rows, mirrored: npt.NDArray[np.bool_] | None) -> tuple[Tensor, Tensor]:
         """Mean and deviation, (N, c, h, w) float32 each, of these pictures, or of their mirror images."""
         view = np.zeros(len(which), np.int64) if mirrored is None else mirrored.astype(np.int64)
-        mean, deviation = (torch.from_numpy(part[view, which].astype(np.float32)) for part in self._parts)
+        parts = (self.mean, self.deviation)
+        mean, deviation = (torch.from_numpy(part[which, view].astype(np.float32)) for part in parts)
         return mean, deviation
-
-    @property
-    def _parts(self) -> tuple[Halves, Halves]:
-        return self.mean, self.deviation
 
 
 def drawn(mean: Tensor, deviation: Tensor, *, seed: int, samples: Tensor) -> Tensor:
@@ -91,11 +88,11 @@ def moments(
         with locked(folder.with_suffix(".lock"), show):
             if not (folder / _META).is_file():
                 partial = folder.with_suffix(f".{os.getpid()}")
+                shutil.rmtree(partial, ignore_errors=True)  # of a process of that number that was killed
                 try:
                     with bar(show, dataset.report.source) as progress:
                         _encode(dataset, codec, views, partial, device, progress)
-                    with suppress(FileExistsError):  # where nothing locks, another process was as fast
-                        partial.rename(folder)
+                    put_in_place(partial, folder)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
@@ -103,9 +100,12 @@ def moments(
         raise UserError(
             f"cannot write the latents' cache in '{folder}': {reason}; make room, or set LIMNER_CACHE"
         ) from error
-    told = json.loads((folder / _META).read_text(encoding="utf-8"))
-    mean, deviation = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (_MEAN, _DEVIATION))
-    return Moments(mean, deviation, DataStats(tuple(told["mean"]), told["std"]))
+    try:
+        told = json.loads((folder / _META).read_text(encoding="utf-8"))
+        mean, deviation = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (_MEAN, _DEVIATION))
+        return Moments(mean, deviation, DataStats(tuple(told["mean"]), float(told["std"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the latents kept in '{folder}' are damaged ({error}); delete that folder") from error
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -121,23 +121,22 @@ def fingerprint(module: nn.Module) -> str:
 def _encode(dataset: Dataset, codec: Codec, views: int, into: Path, device: torch.device, told: Progress) -> None:
     into.mkdir()
     sums = _Sums()
-    files: list[np.memmap] = []
-    for first in range(0, len(dataset), _TOGETHER):
-        part = slice(first, min(first + _TOGETHER, len(dataset)))
-        pictures = _pictures(dataset, part, device)
-        for view in range(views):
-            found = codec.moments(pictures.flip(3) if view else pictures)
-            if not files:
-                shape = (views, len(dataset), *found[0].shape[1:])
-                files = [
-                    np.lib.format.open_memmap(into / name, "w+", np.float16, shape) for name in (_MEAN, _DEVIATION)
-                ]
-            for file, values in zip(files, found, strict=True):
-                file[view, part] = values.float().cpu().numpy()
-            sums.add(*found)
-        told("encoding", part.stop, len(dataset))
-    for file in files:
-        file.flush()
+    shape = (len(dataset), views, *codec.latent_spec(dataset.spec).shape)
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    with ExitStack() as opened:
+        # Written in order and not through a map, in which a full disk would end the process.
+        files = [opened.enter_context((into / name).open("wb")) for name in (_MEAN, _DEVIATION)]
+        for file in files:
+            np.lib.format.write_array_header_1_0(file, header)
+        for first in range(0, len(dataset), _TOGETHER):
+            part = slice(first, min(first + _TOGETHER, len(dataset)))
+            pictures = _pictures(dataset, part, device)
+            seen = [codec.moments(pictures.flip(3) if view else pictures) for view in range(views)]
+            for file, of_views in zip(files, zip(*seen, strict=True), strict=True):
+                file.write(torch.stack(of_views, dim=1).float().cpu().numpy().astype("<f2").tobytes())
+            for one in seen:
+                sums.add(*one)
+            told("encoding", part.stop, len(dataset))
     stats = sums.stats()
     write_json(into / _META, {"mean": stats.mean, "std": stats.std})
 

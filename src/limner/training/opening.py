@@ -99,28 +99,22 @@ def batches_of(
 ) -> Batches:
     """What a training of the recipe sees of these pictures, with their labels or without, or of their latents."""
 
+    kept = None if behind is None else behind.moments
+
     def batch(first: int, count: int) -> Batch:
         samples = torch.arange(first, first + count)
         part, which = dataset.batch(recipe.seed, first, count)
-        images, label = gather(part, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
+        if kept is None:
+            images, label = gather(part, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
+        else:
+            flips = mirrored(recipe.seed, samples) if recipe.augment.mirrors(dataset.mirror_ok) else None
+            images = drawn(*kept.batch(which, flips), seed=recipe.seed, samples=samples)
+            label = None if dataset.label is None else torch.from_numpy(dataset.label[which])
         cond = Condition(label if labelled else None)
-        return Batch(images.to(world.device), cond.to(world.device), samples.to(world.device))
+        seen = Batch(images.to(world.device), cond.to(world.device), samples.to(world.device))
+        return seen if behind is None or kept is not None else behind.encoded(seen, recipe.seed)
 
-    def latents(first: int, count: int) -> Batch:
-        assert behind is not None
-        assert behind.moments is not None
-        samples = torch.arange(first, first + count)
-        _, which = dataset.batch(recipe.seed, first, count)
-        flips = mirrored(recipe.seed, samples) if recipe.augment.mirrors(dataset.mirror_ok) else None
-        images = drawn(*behind.moments.batch(which, flips), seed=recipe.seed, samples=samples)
-        label = torch.from_numpy(dataset.label[which]) if labelled and dataset.label is not None else None
-        return Batch(images.to(world.device), Condition(label).to(world.device), samples.to(world.device))
-
-    if behind is None:
-        return batch
-    if behind.moments is not None:
-        return latents
-    return lambda first, count: behind.encoded(batch(first, count), recipe.seed)
+    return batch
 
 
 def same_everywhere(seen: int, world: World) -> None:
