@@ -25,14 +25,15 @@ BATCH, PARTS = 7, 2
 STARTS, END = (0, 50), 100
 
 
-def trainer(name: str, dataset: Dataset, world: World) -> Trainer:
-    """Without dropout, whose noise is drawn a micro-batch at a time."""
+def trainer(name: str, dataset: Dataset, world: World, parts: int = PARTS) -> Trainer:
+    """Without dropout, whose noise is drawn a micro-batch at a time; a batch has so many."""
     settings = small(name)
     changed: dict[str, Any] = {"dropout": 0.0} if hasattr(settings.net, "dropout") else {}
     settings = replace(settings, net=replace(settings.net, **changed))
     lesson = lesson_of(settings, dataset, ALONE)
     # What looks at whole batches sees the micro-batches of one process, of which another has others.
-    parts = 1 if any(isinstance(part, Together) for part in lesson.objective.modules()) else PARTS
+    if any(isinstance(part, Together) for part in lesson.objective.modules()):
+        parts = 1
     settings = replace(settings, training=replace(settings.training, batch=BATCH, accumulate=parts))
     given = batches_of(settings, dataset, ALONE, labelled=True)
 

@@ -38,7 +38,8 @@ class ResidualGANConfig(FoldedPairConfig):
     """Shape of both networks.
 
     Attributes:
-        spectral: divide every weight by its largest singular value: "critic", "both" or "none".
+        spectral: divide every weight, but the one that codes come in by, by its largest singular value: "critic",
+            "both" or "none".
         attention: self-attention on the largest maps whose longer side is at most this; 0 is none.
         chunks: each block of the generator takes a part of the code of its own.
     """
@@ -190,7 +191,8 @@ class ResidualGenerator(Generator):
         self.label = nn.Embedding(classes, label) if classes else None
         told = (label if classes else 0) + (part if config.chunks else 0)
         self.first = widths[0], *self.sizes[0]
-        self.project = _made(nn.Linear(part if config.chunks else self.code, math.prod(self.first)), wrap)
+        # Never a spectral norm: by it codes stay fainter than the bias, and in minutes the generator goes deaf to them.
+        self.project = _made(nn.Linear(part if config.chunks else self.code, math.prod(self.first)), plain)
         self.blocks = nn.ModuleList(Up(into, out, told, wrap) for into, out in pairwise(widths))
         at = config.attends(self.sizes[::-1])
         self.attend_after = None if at is None or at >= levels - 1 else levels - 2 - at
