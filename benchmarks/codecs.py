@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from limner.metrics.fidelity import psnr, ssim
 from limner.sampling import to_pixels
 from limner.training.grids import grid, save_png
 from mnist import Cell, Cells
+from runs import trained
 
 Pictures = npt.NDArray[np.uint8]
 #: Deviations of a latent that 8 bits reach to.
@@ -65,16 +65,6 @@ class Args:
     extractor: str = "squeezenet"
     seed: int = 1
     out: Path = Path("build/codecs")
-
-
-def trained(args: Args, factor: int) -> Path:
-    run = args.out / f"{args.recipe}-{factor}-{args.minutes:g}min-{args.seed}"
-    if not (run / "done.json").exists():
-        command = [sys.executable, "-m", "limner.cli", "train", args.recipe, "--data", args.data, "--out", str(run),
-                   "--minutes", f"{args.minutes:g}", "--seed", str(args.seed), "--net.factor", str(factor),
-                   "--watch.judge", "0", "--json"]  # fmt: skip
-        subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    return run
 
 
 @torch.no_grad()
@@ -147,7 +137,8 @@ def main(args: Args) -> None:
 
     for factor in args.factors:
         name = f"{args.recipe} /{factor}"
-        run = trained(args, factor)
+        run = args.out / f"{args.recipe}-{factor}-{args.minutes:g}min-{args.seed}"
+        trained(run, args.recipe, args.data, args.minutes, args.seed, "--net.factor", str(factor))
         ours = cells.keep(name, lambda run=run: cell(lambda: (*through(run, truth), {})))  # type: ignore[misc]
         for kind in ("JPEG", "WEBP"):
 

@@ -8,10 +8,7 @@ over seeds, beside what real held-out digits score. Finished cells and runs are 
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ import limner
 from limner.training.grids import grid, save_png
 from mnist import Cell, Cells
 from mnist_judge import held_out, judge
+from runs import trained
 
 #: The seed of the judged samples, and how many of them are in a cell's picture.
 DRAWN, PICTURES = 20_000, 100
@@ -51,23 +49,9 @@ class Args:
     out: Path = Path("build/generators")
 
 
-def trained(recipe: str, minutes: float, seed: int, run: Path) -> Cell:
-    begun = time.monotonic()
-    command = [sys.executable, "-m", "limner.cli", "train", recipe, "--data", "mnist", "--out", str(run),
-               "--minutes", f"{minutes:g}", "--seed", str(seed), "--watch.judge", "0", "--json"]  # fmt: skip
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
-    told = json.loads(done.stdout)
-    return {"images": told["images"], "wall": time.monotonic() - begun, "advice": told["advice"]}
-
-
 def cell(args: Args, recipe: str, seed: int) -> Cell:
     run = args.out / f"{recipe}-{args.minutes:g}min-{seed}"
-    if not (run / "done.json").exists():
-        told = trained(recipe, args.minutes, seed, run)
-        (run / "told.json").write_text(json.dumps(told))
-    told = json.loads((run / "told.json").read_text())
+    told = trained(run, recipe, "mnist", args.minutes, seed)
     begun = time.monotonic()
     pictures = limner.sample(limner.load(run), args.samples, seed=DRAWN)
     drawing = time.monotonic() - begun

@@ -230,7 +230,7 @@ class Reconstruct:
     """Show what a codec gives back of real pictures.
 
     Attributes:
-        model: a run or a snapshot folder of a codec, kl-codec or vq-codec.
+        model: a run or a snapshot folder of a codec: kl-codec, vq-codec or palette.
         reference: the pictures: --reference SOURCE.
         n: how many of them, evenly spaced.
         out: a .png, each picture above what comes back of it.

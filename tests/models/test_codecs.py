@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from limner.contracts import Codec, Condition, ImageSpec, Tokenizer
 from limner.errors import UserError
-from limner.models import KLCodecConfig, PatchCritic, VQCodec, VQCodecConfig
+from limner.models import KLCodecConfig, PaletteConfig, PatchCritic, VQCodec, VQCodecConfig
 
 CONFIGS = {
     "kl": KLCodecConfig(width=4, channels=3, most=8),
@@ -16,6 +16,7 @@ CONFIGS = {
     "kl-2": KLCodecConfig(width=4, channels=3, most=8, factor=2),
     "vq": VQCodecConfig(width=4, channels=3, most=8, codes=11),
     "fsq": VQCodecConfig(width=4, most=8, levels=(5, 4, 3)),
+    "palette": PaletteConfig(colours=7),
 }
 
 

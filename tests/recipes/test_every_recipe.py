@@ -19,6 +19,7 @@ from limner.models import (
     DCGANConfig,
     DiTConfig,
     KLCodecConfig,
+    PaletteConfig,
     R3GANConfig,
     ResidualGANConfig,
     StyleGAN2Config,
@@ -45,6 +46,7 @@ SHAPES: dict[type, dict[str, object]] = {
     StyleGAN2Config: {"width": 6, "code": 8, "most": 12},
     KLCodecConfig: {"width": 6, "channels": 2},
     VQCodecConfig: {"width": 6, "channels": 2, "codes": 12},
+    PaletteConfig: {"colours": 12},
     R3GANConfig: {"width": 8, "code": 8, "most": 16, "group": 4},
 }
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 import pytest
 
 from limner.errors import UserError
+from limner.models import PaletteConfig
 from limner.recipes import RECIPES, SIZES, recipe, size_for
 
 
 def test_sizes_grow() -> None:
     for name in RECIPES:
-        widths = [recipe(name, size).net.width for size in SIZES]
+        nets = [recipe(name, size).net for size in SIZES]
+        widths = [net.colours if isinstance(net, PaletteConfig) else net.width for net in nets]
         assert widths == sorted(set(widths))
 
 

@@ -11,7 +11,7 @@ from test_trainer import Line, batches
 
 from limner.contracts import Precision
 from limner.training.config import TrainingConfig
-from limner.training.describing import expectation
+from limner.training.describing import expectation, expected_images
 from limner.training.trial import has_bfloat16, tried
 
 HALF = has_bfloat16(torch.device("cpu"))
@@ -60,7 +60,8 @@ def test_bfloat16_has_to_pay(half: float, full: float, precision: Precision) -> 
 )
 def test_what_is_to_be_expected(budget: dict[str, Any], told: str) -> None:
     data = {"pictures": 1_000, "size": [24, 32], "mode": "RGB"}
-    said = expectation({"recipe": "flow", "data": data, "budget": budget}, 481_233, 100.0, 3 * 2**29, 10.0)
+    images = expected_images(budget, 100.0, 10.0)
+    said = expectation({"recipe": "flow", "data": data, "budget": budget}, 481_233, 100.0, 3 * 2**29, images)
     assert said == (
         "flow: 481,233 parameters, 1,000 pictures of 32x24 RGB; here about 100 images/s and 1.5 GiB, so that " + told
     )

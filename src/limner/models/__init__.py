@@ -1,9 +1,10 @@
 """Networks that keep a contract, one architecture a file."""
 
-from limner.models.autoencoder import CodecNetConfig, KLCodec, KLCodecConfig, VQCodec, VQCodecConfig
+from limner.models.autoencoder import KLCodec, KLCodecConfig, VQCodec, VQCodecConfig
 from limner.models.critic import Critic
 from limner.models.dcgan import DCGANConfig
 from limner.models.dit import DiT, DiTConfig
+from limner.models.palette import Palette, PaletteConfig
 from limner.models.patch_critic import PatchCritic
 from limner.models.preconditioning import PRECONDITIONINGS, Preconditioned, PreconditionedFlowMap, Row
 from limner.models.r3gan import R3GANConfig
@@ -21,6 +22,9 @@ AdversarialNetConfig = DCGANConfig | ResidualGANConfig | StyleGAN2Config | R3GAN
 GeneratorNetConfig = AdversarialNetConfig | VAEConfig
 """The shapes of all generators."""
 
+CodecNetConfig = KLCodecConfig | VQCodecConfig | PaletteConfig
+"""The shapes of all codecs that are trained."""
+
 __all__ = [
     "PRECONDITIONINGS",
     "VAE",
@@ -34,6 +38,8 @@ __all__ = [
     "KLCodec",
     "KLCodecConfig",
     "NetConfig",
+    "Palette",
+    "PaletteConfig",
     "PatchCritic",
     "Preconditioned",
     "PreconditionedFlowMap",

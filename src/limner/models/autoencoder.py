@@ -271,9 +271,6 @@ class VQCodec(Tokenizer):
         return (self.counts > 0.1 * self.counts.mean()).to(self.counts.dtype).mean()
 
 
-CodecNetConfig = KLCodecConfig | VQCodecConfig
-
-
 def _combinations(levels: tuple[int, ...]) -> Tensor:
     """(codes, channels): all combinations of so many levels between -1 and 1."""
     return torch.cartesian_prod(*(torch.linspace(-1, 1, level) for level in levels)).reshape(-1, len(levels))

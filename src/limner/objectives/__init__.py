@@ -2,6 +2,7 @@
 
 from limner.objectives.adversarial import Adversarial, AdversarialConfig
 from limner.objectives.augmentation import ADA, Augment, DiffAugment, NoAugment
+from limner.objectives.clustering import Clustering
 from limner.objectives.denoising import Denoising, DenoisingConfig
 from limner.objectives.drifting import Drifting, DriftingConfig
 from limner.objectives.elbo import ELBO, ELBOConfig
@@ -23,6 +24,7 @@ __all__ = [
     "Augment",
     "Batch",
     "Clipping",
+    "Clustering",
     "Context",
     "Denoising",
     "DenoisingConfig",

@@ -11,7 +11,7 @@ from limner.config import from_json
 from limner.data import DataConfig
 from limner.errors import UserError, nearest
 from limner.recipes.biggan import biggan
-from limner.recipes.codec import KLCodecRecipe, VQCodecRecipe
+from limner.recipes.codec import KLCodecRecipe, PaletteRecipe, VQCodecRecipe
 from limner.recipes.consistency import consistency
 from limner.recipes.dcgan import dcgan
 from limner.recipes.ddpm import ddpm
@@ -22,6 +22,7 @@ from limner.recipes.edm import edm
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
 from limner.recipes.kl_codec import kl_codec
+from limner.recipes.palette import palette
 from limner.recipes.r3gan import r3gan
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sagan import sagan
@@ -36,7 +37,16 @@ from limner.training.folders import RECIPE
 from limner.training.run import RunResult, start
 from limner.training.run import resume as _resume
 
-AnyRecipe = RefineRecipe | FlowMapRecipe | AdversarialRecipe | DriftRecipe | VAERecipe | KLCodecRecipe | VQCodecRecipe
+AnyRecipe = (
+    RefineRecipe
+    | FlowMapRecipe
+    | AdversarialRecipe
+    | DriftRecipe
+    | VAERecipe
+    | KLCodecRecipe
+    | VQCodecRecipe
+    | PaletteRecipe
+)
 RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "flow": flow,
     "edm": edm,
@@ -54,6 +64,7 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "drift": drift,
     "kl-codec": kl_codec,
     "vq-codec": vq_codec,
+    "palette": palette,
 }
 #: The budget of those who name none.
 DEFAULT_MINUTES = 5.0
@@ -68,6 +79,7 @@ __all__ = [
     "DriftRecipe",
     "FlowMapRecipe",
     "KLCodecRecipe",
+    "PaletteRecipe",
     "RefineRecipe",
     "Size",
     "VAERecipe",
@@ -82,6 +94,7 @@ __all__ = [
     "flow",
     "kl_codec",
     "numbered",
+    "palette",
     "r3gan",
     "recipe",
     "resume",

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 from limner.contracts import DataStats, ImageSpec, ReconstructConfig
 from limner.features.perceptual import perceptual
-from limner.models import KLCodecConfig, PatchCritic, VQCodecConfig
-from limner.objectives import KLReconstruction, OptimizerConfig, Reconstruction, ReconstructionConfig, VQReconstruction
+from limner.models import KLCodecConfig, PaletteConfig, PatchCritic, VQCodecConfig
+from limner.objectives import (
+    Clustering,
+    KLReconstruction,
+    OptimizerConfig,
+    Reconstruction,
+    ReconstructionConfig,
+    VQReconstruction,
+)
 from limner.recipes.common import Settings
 from limner.training.job import Lesson
 from limner.training.showing import Reconstructions
@@ -69,3 +76,24 @@ class VQCodecRecipe(_CodecRecipe):
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         return self._lesson(self.net, VQReconstruction, spec)
+
+
+@dataclass(frozen=True)
+class PaletteRecipe(Settings):
+    """A codec of colours.
+
+    Attributes:
+        net: how many.
+        optimizer: how they move.
+        sampling: a codec draws nothing of its own.
+    """
+
+    optimizer: OptimizerConfig
+    net: PaletteConfig = PaletteConfig()  # noqa: RUF009 - frozen
+    sampling: ReconstructConfig = ReconstructConfig()  # noqa: RUF009 - frozen
+
+    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+        config = CodecConfig(self.net, spec)
+        codec = self.net.codec(spec)
+        objective = Clustering(codec, self.optimizer)
+        return Lesson(objective, "codec", config.model(codec), config, evaluations=1, showing=Reconstructions)

@@ -11,6 +11,19 @@ from limner.data import Augment
 from limner.files import expanded
 from limner.training.config import TrainingConfig, WatchConfig
 
+#: Shown as often as this, pictures begin to come back as they are (docs/report-card.md, "Few pictures").
+MANY_TIMES = 150
+
+
+def shown_often(times: float) -> str:
+    """What comes of it."""
+    return f"each picture is shown about {times:,.0f} times, until much of what is drawn is a near copy of one"
+
+
+def shifts(side: int) -> int:
+    """Pixels that pictures with so long a side may be shifted by: one of 28, as measured, and in proportion."""
+    return max(1, round(side / 28))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -36,6 +49,11 @@ class Settings:
         """A run or a snapshot folder of the codec whose latents are learned instead of pixels, "" for none."""
         return ""
 
+    def advice(self, times: float, side: int) -> list[str]:
+        """What to know before a training that shows each picture so many times, whose longer side has so many pixels:
+        lines."""
+        return []
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSettings(Settings):
@@ -53,3 +71,8 @@ class LatentSettings(Settings):
 
     def codec_source(self) -> str:
         return self.codec
+
+    def advice(self, times: float, side: int) -> list[str]:
+        if times < MANY_TIMES or self.augment.crop:
+            return []
+        return [f"{shown_often(times)}: shifted by a pixel or so they leave far fewer, --augment.crop {shifts(side)}"]

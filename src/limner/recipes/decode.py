@@ -14,11 +14,17 @@ from limner.objectives import (
     Drifting,
     DriftingConfig,
     ELBOConfig,
+    NoAugment,
     OptimizerConfig,
 )
-from limner.recipes.common import Settings
+from limner.recipes.common import MANY_TIMES, Settings, shifts, shown_often
 from limner.training.job import Lesson
 from limner.training.snapshot import GeneratorConfig
+
+
+def suits_few(times: float, side: int) -> str:
+    """What so few pictures suit."""
+    return f"{shown_often(times)}: limner train flow --augment.crop {shifts(side)} leaves fewer, and comes nearer"
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,12 @@ class AdversarialRecipe(Settings):
     critic_optimizer: OptimizerConfig
     sampling: DecodeConfig = field(default_factory=DecodeConfig)
     of_classes: bool = False
+
+    def advice(self, times: float, side: int) -> list[str]:
+        if times < MANY_TIMES:
+            return []
+        changed = ", and so does changing them before the critic sees them, --objective.augment.kind ada"
+        return [suits_few(times, side) + (changed if isinstance(self.objective.augment, NoAugment) else "")]
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         if self.of_classes and self.conditional and len(labels) < 2:
@@ -74,6 +86,9 @@ class DriftRecipe(Settings):
     optimizer: OptimizerConfig
     sampling: DecodeConfig = field(default_factory=DecodeConfig)
 
+    def advice(self, times: float, side: int) -> list[str]:
+        return [suits_few(times, side)] if times >= MANY_TIMES else []
+
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         config = GeneratorConfig(self.net, spec, labels, self.sampling)
         generator = config.network()
@@ -96,6 +111,9 @@ class VAERecipe(Settings):
     objective: ELBOConfig
     optimizer: OptimizerConfig
     sampling: DecodeConfig = field(default_factory=DecodeConfig)
+
+    def advice(self, times: float, side: int) -> list[str]:
+        return [suits_few(times, side)] if times >= MANY_TIMES else []
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         config = GeneratorConfig(self.net, spec, labels, self.sampling)

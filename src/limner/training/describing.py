@@ -79,7 +79,18 @@ def card(written: dict[str, Any], run: Path, *, conditional: bool) -> str:
     )
 
 
-def expectation(written: dict[str, Any], parameters: int, pace: float, memory: int, spent: float) -> str:
+def expected_images(budget: dict[str, Any], pace: float, spent: float) -> float:
+    """How many images a run of this budget shows.
+
+    Args:
+        budget: of minutes or of images.
+        pace: images per second that it was tried at, of all processes together.
+        spent: seconds of a budget in minutes that are gone already.
+    """
+    return float(budget["images"] or max(0.0, budget["minutes"] * 60 - spent) * pace)
+
+
+def expectation(written: dict[str, Any], parameters: int, pace: float, memory: int, images: float) -> str:
     """What a run will be, in one line, before it begins.
 
     Args:
@@ -87,11 +98,10 @@ def expectation(written: dict[str, Any], parameters: int, pace: float, memory: i
         parameters: of its networks.
         pace: images per second that it was tried at, of all processes together.
         memory: bytes that one process held at most.
-        spent: seconds of a budget in minutes that are gone already.
+        images: that it will show.
     """
     data, budget = written["data"], written["budget"]
     height, width = data["size"]
-    images = budget["images"] or max(0.0, budget["minutes"] * 60 - spent) * pace
     length = f"{budget['minutes']:g} minutes" if budget["minutes"] else _duration(images / pace)
     return (
         f"{written['recipe']}: {parameters:,} parameters, {data['pictures']:,} pictures of {width}x{height} "

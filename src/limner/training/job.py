@@ -66,6 +66,10 @@ class Recipe(Protocol):
     def codec_source(self) -> str:
         """A run or a snapshot folder of the codec whose latents are learned instead of pixels, "" for none."""
 
+    def advice(self, times: float, side: int) -> list[str]:
+        """What to know before a training that shows each picture so many times, whose longer side has so many pixels:
+        lines."""
+
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         """Build the networks, with initial weights from the default generator."""
 

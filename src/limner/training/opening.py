@@ -33,7 +33,7 @@ from limner.training.budget import (
 )
 from limner.training.clock import Measuring
 from limner.training.config import Budget
-from limner.training.describing import expectation
+from limner.training.describing import expectation, expected_images
 from limner.training.folders import RECIPE
 from limner.training.job import Lesson, Recipe
 from limner.training.sharding import refuse_whole
@@ -182,8 +182,11 @@ def _tried(run: Opened, batches: Batches) -> Trial:
     if run.show:
         parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
         pace = trial.images_per_second * world.size
-        spent = time.monotonic() - run.began
-        print(expectation(run.written, parameters, pace, trial.memory, spent), file=sys.stderr)
+        images = expected_images(run.written["budget"], pace, time.monotonic() - run.began)
+        lines = [expectation(run.written, parameters, pace, trial.memory, images)]
+        data = run.written["data"]
+        lines += run.recipe.advice(images / data["pictures"], max(data["size"]))
+        print(*lines, sep="\n", file=sys.stderr)
     return trial
 
 

@@ -1,0 +1,101 @@
+"""Whether generators with a critic collapse on a few hundred pictures, with and without ADA.
+
+    LIMNER_MIRROR=DIR python benchmarks/stability.py --recipes wgan-gp sagan stylegan2 --seeds 1 2 3 4 5 --minutes 3
+
+310 faces at 64x64. Samples are judged by the pictures that they were learned from, as many as there are of those; a run
+has collapsed whose recall or coverage is below the stated floor, a share of what one half of the faces scores beside
+the other half. Finished cells and runs are kept in --out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+import limner
+from limner.data import DataConfig, Dataset
+from limner.metrics import evaluate
+from limner.random import bits
+from limner.training.grids import grid, save_png
+from mnist import Cell, Cells
+from runs import trained
+
+METRICS = ("fd", "precision", "recall", "coverage")
+FACES, SIZE, DRAWN, SHOWN = "orl", 64, 20_000, 40
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to do.
+
+    Attributes:
+        recipes: which.
+        seeds: of trainings.
+        minutes: of each.
+        floor: the least share of the recall and the coverage of real faces.
+        extractor: what looks at the faces.
+        out: where finished cells, runs and pictures are kept.
+    """
+
+    recipes: tuple[str, ...] = ("wgan-gp", "sagan", "stylegan2")
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    minutes: float = 3.0
+    floor: float = 0.2
+    extractor: str = "squeezenet"
+    out: Path = Path("build/stability")
+
+
+def scores(pictures: np.ndarray, against: Dataset, extractor: str) -> Cell:
+    eyes = limner.load_extractor(extractor, shape=against.images.shape[1:])
+    report = evaluate(pictures, against, extractor=eyes, metrics=METRICS)
+    return {name: report.value(name) for name in METRICS}
+
+
+def halves(faces: Dataset, extractor: str) -> Cell:
+    """What one half scores beside the other."""
+    order = bits(2024, torch.arange(len(faces)), "halves")[:, 0].argsort(stable=True).numpy()
+    one, other = (faces.subset(np.sort(part)) for part in np.array_split(order, 2))
+    return scores(np.ascontiguousarray(one.images), other, extractor)
+
+
+def cell(args: Args, faces: Dataset, recipe: str, augment: str, seed: int) -> Cell:
+    run = args.out / f"{recipe}-{augment}-{args.minutes:g}min-{seed}"
+    told = trained(
+        run, recipe, FACES, args.minutes, seed,
+        "--data.size", str(SIZE), str(SIZE), "--objective.augment.kind", augment,
+    )  # fmt: skip
+    drawn = limner.sample(limner.load(run), len(faces), seed=DRAWN)
+    save_png(grid(drawn[:SHOWN], columns=10), run.with_suffix(".png"))
+    return told | scores(drawn, faces, args.extractor)
+
+
+def main(args: Args) -> None:
+    faces = limner.open_dataset(DataConfig(FACES, size=(SIZE, SIZE)), progress=False)
+    cells = Cells.of(args.out / "cells.json")
+    real = cells.keep("half beside half", lambda: halves(faces, args.extractor))
+    sides = list(itertools.product(args.recipes, ("none", "ada")))
+    for seed, (recipe, augment) in itertools.product(args.seeds, sides):
+        name = f"{recipe}, {augment} seed {seed}"
+        cells.keep(name, lambda r=recipe, a=augment, s=seed: cell(args, faces, r, a, s))  # type: ignore[misc]
+    print("| recipe | augmentation | images | fd | precision | recall, least | coverage, least | collapsed |")
+    print("|---|---|---|---|---|---|---|---|")
+    for recipe, augment in sides:
+        rows = [row for seed in args.seeds if (row := cells.done.get(f"{recipe}, {augment} seed {seed}"))]
+        fallen = sum(any(row[key] < args.floor * real[key] for key in ("recall", "coverage")) for row in rows)
+        images, fd, precision = (statistics.median(row[key] for row in rows) for key in ("images", "fd", "precision"))
+        least = " | ".join(f"{min(row[key] for row in rows):.3f}" for key in ("recall", "coverage"))
+        print(
+            f"| {recipe} | {augment} | {images:,.0f} | {fd:.4g} | {precision:.3f} | {least} | {fallen} of {len(rows)} |"
+        )
+    print("| half beside half | | | " + " | ".join(f"{real[key]:.3f}" for key in METRICS) + " | |")
+    print(f"collapsed: recall or coverage below {args.floor:g} x those of one half of the faces beside the other")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))
