@@ -17,6 +17,7 @@ from PIL import Image
 from limner.cli import main
 from limner.commands import measure_lines
 from limner.gallery import LIST, class_folder, in_turn
+from limner.recipes import RECIPES
 from processes import Process, limner
 
 
@@ -293,6 +294,16 @@ def test_recipes_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(told["flow"]["sizes"]) == {"tiny", "small", "base", "large"}
     costs = [told["flow"]["sizes"][size]["flops_per_image"] for size in ("tiny", "small", "base", "large")]
     assert costs == sorted(costs)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_tells_its_cost(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["recipes", name, "--json"])
+    sizes = json.loads(capsys.readouterr().out)["recipes"][name]["sizes"].values()
+    for cost in ("parameters", "flops_per_image"):
+        told = [size[cost] for size in sizes]
+        assert told[0] > 0
+        assert told == sorted(told)
 
 
 def test_another_kind_of_a_part_brings_its_own_settings(

@@ -40,7 +40,10 @@ class Clustering(Objective, Together):
         palette, shared = self.codec, context.shared
         tokens = palette.tokenize(batch.images)
         apart = (palette.embed(tokens) - batch.images).square().sum(1)
-        counts = torch.bincount(tokens.flatten(), minlength=palette.tokens).to(apart.dtype)
+        numbers = tokens.flatten()
+        counts = torch.zeros_like(palette.counts).index_add_(
+            0, numbers, torch.ones_like(numbers, dtype=palette.counts.dtype)
+        )
         shared["counts"] = shared["counts"] + counts if "counts" in shared else counts
         # Of the first micro-batch: the pixels that are farthest from their colours, in the same order everywhere.
         values, places = apart.detach().flatten().sort(descending=True, stable=True)
@@ -52,7 +55,7 @@ class Clustering(Objective, Together):
     @torch.no_grad()
     def followed(self, context: Context, told: Losses) -> None:
         palette = self.codec
-        counts = self.world.add_up(context.shared["counts"].clone()).to(palette.counts.dtype)
+        counts = self.world.add_up(context.shared["counts"].clone())
         worst = gathered(context.shared["worst"], self.world)
         sound = told["loss"].isfinite() & worst.isfinite().all()
         new = palette.counts.lerp(counts, 1 - _KEPT)
