@@ -34,6 +34,7 @@ from limner.metrics.fidelity import psnr, ssim
 from limner.sampling import to_pixels
 from limner.training.grids import grid, save_png
 from mnist import Cell, Cells
+from pixels import eight_bit
 from runs import trained
 
 Pictures = npt.NDArray[np.uint8]
@@ -126,7 +127,7 @@ def judged(back: Pictures, truth: Pictures, dataset: Dataset, extractor: str) ->
 def main(args: Args) -> None:
     dataset = limner.open_dataset(args.data, progress=False)
     which = np.linspace(0, len(dataset) - 1, min(args.samples, len(dataset))).astype(np.int64)
-    truth = np.ascontiguousarray(dataset.images[which])
+    truth = np.ascontiguousarray(eight_bit(dataset.images)[which])
     cells = Cells.of(args.out / f"{args.data.replace('/', '-')}.json")
     shown = [truth[:_SHOWN]]
 

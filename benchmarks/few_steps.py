@@ -91,6 +91,13 @@ def paces(sides: list[Training], seconds: float, turns: int) -> list[list[float]
     return [[one(seconds) for one in sides] for _ in range(turns)]
 
 
+def drawing(run: Path) -> tuple[Model, RefineConfig]:
+    """What a run has learned, and how it draws."""
+    model = limner.load(run)
+    assert isinstance(model.defaults, RefineConfig)
+    return model, model.defaults
+
+
 def main(args: Args) -> None:
     limner.allocator.keep_freed_memory()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -137,13 +144,13 @@ def main(args: Args) -> None:
         "ratio", statistics.median(b / a for a, b in turns([trainer(flow, data), trainer(few, data)]))
     )
     student = trained(few, "student", round(images / 2 * ratio))
-    model = limner.load(whole)
-    judged("flow, defaults", model, model.defaults)
+    model, defaults = drawing(whole)
+    judged("flow, defaults", model, defaults)
     for solver in args.solvers:
-        judged(f"flow, {solver}", model, replace(model.defaults, solver=solver, steps=STEPS))
-    model = limner.load(student)
+        judged(f"flow, {solver}", model, replace(defaults, solver=solver, steps=STEPS))
+    model, defaults = drawing(student)
     for steps in (1, 2, 4):
-        judged(f"consistency, {steps} jumps", model, replace(model.defaults, steps=steps))
+        judged(f"consistency, {steps} jumps", model, replace(defaults, steps=steps))
     table(cells, name)
 
 

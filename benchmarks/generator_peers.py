@@ -98,7 +98,8 @@ class PythaeVAE(nn.Module):
         back = self.decode(mean + (0.5 * log_variance).exp() * torch.randn_like(mean))
         error = 0.5 * (back - x).square().flatten(1).sum(1)
         divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
-        return (error + divergence).mean()
+        charged: Tensor = (error + divergence).mean()
+        return charged
 
 
 def example_dcgan(size: int, code: int = 100, width: int = 64) -> tuple[nn.Module, nn.Module]:
@@ -144,11 +145,12 @@ def pythae() -> Peer:
 
     def step(x: Tensor) -> None:
         optimizer.zero_grad()
-        net.loss(x).backward()
+        net.loss(x).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     def draw(n: int) -> Tensor:
-        return net.eval().decode(torch.randn(n, net.code)) * 2 - 1
+        out: Tensor = net.eval().decode(torch.randn(n, net.code)) * 2 - 1
+        return out
 
     return Peer(100, step, draw)
 
@@ -164,11 +166,11 @@ def example(size: int) -> Peer:
         real = F.interpolate(x, size=(size, size), mode="bilinear") * 2 - 1
         made = generator(torch.randn(len(x), 100, 1, 1))
         critic.zero_grad()
-        told(critic(real), 1.0).backward()
-        told(critic(made.detach()), 0.0).backward()
+        told(critic(real), 1.0).backward()  # type: ignore[no-untyped-call]
+        told(critic(made.detach()), 0.0).backward()  # type: ignore[no-untyped-call]
         optimizers[0].step()
         generator.zero_grad()
-        told(critic(made), 1.0).backward()
+        told(critic(made), 1.0).backward()  # type: ignore[no-untyped-call]
         optimizers[1].step()
 
     def draw(n: int) -> Tensor:

@@ -3,7 +3,8 @@
     LIMNER_MIRROR=DIR python benchmarks/generators.py --recipes dcgan vae --minutes 10 --seeds 1 2 3
 
 Each is run as a user runs it, ``limner train RECIPE --data mnist --minutes M``, and draws with its defaults: medians
-over seeds, beside what real held-out digits score. Finished cells and runs are kept in --out.
+over seeds, beside what real held-out digits score. Finished cells and runs are kept in --out, and a row of samples of
+each recipe in all.png.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import tyro
 
 import limner
@@ -22,8 +24,8 @@ from mnist import Cell, Cells
 from mnist_judge import held_out, judge
 from runs import trained
 
-#: The seed of the judged samples, and how many of them are in a cell's picture.
-DRAWN, PICTURES = 20_000, 100
+#: The seed of the judged samples, how many of them are in a cell's picture, and how many in a recipe's row of all.
+DRAWN, PICTURES, ROW = 20_000, 100, 20
 #: Of recall and coverage of held-out digits, the share that a generator must have.
 VARIETY = 0.8
 #: The Fréchet distances that the project asks for.
@@ -49,8 +51,18 @@ class Args:
     out: Path = Path("build/generators")
 
 
+def run_of(args: Args, recipe: str, seed: int) -> Path:
+    return args.out / f"{recipe}-{args.minutes:g}min-{seed}"
+
+
+def rows(args: Args) -> npt.NDArray[np.uint8 | np.uint16]:
+    """A row of samples for each recipe, of the first seed."""
+    made = [limner.load(run_of(args, recipe, args.seeds[0])) for recipe in args.recipes]
+    return np.concatenate([limner.sample(model, ROW, seed=DRAWN) for model in made])
+
+
 def cell(args: Args, recipe: str, seed: int) -> Cell:
-    run = args.out / f"{recipe}-{args.minutes:g}min-{seed}"
+    run = run_of(args, recipe, seed)
     told = trained(run, recipe, "mnist", args.minutes, seed)
     begun = time.monotonic()
     pictures = limner.sample(limner.load(run), args.samples, seed=DRAWN)
@@ -67,14 +79,14 @@ def table(args: Args, cells: Cells) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for recipe in args.recipes:
-        rows = [cells.done[name] for seed in args.seeds if (name := f"{recipe} seed {seed}") in cells.done]
-        if not rows:
+        seeded = [cells.done[name] for seed in args.seeds if (name := f"{recipe} seed {seed}") in cells.done]
+        if not seeded:
             continue
 
-        def middle(key: str, rows: list[Cell] = rows) -> float:
-            return statistics.median(float(row[key]) for row in rows)
+        def middle(key: str, seeded: list[Cell] = seeded) -> float:
+            return statistics.median(float(one[key]) for one in seeded)
 
-        seeds = ", ".join(f"{float(row['fd']):.1f}" for row in rows)
+        seeds = ", ".join(f"{float(one['fd']):.1f}" for one in seeded)
         short = [key for key in ("recall", "coverage") if middle(key) < VARIETY * real[key]]
         lines.append(
             f"| {recipe} | {middle('images'):,.0f} | {middle('fd'):.1f} ({AIMS.get(recipe, '–')}) | "
@@ -96,6 +108,7 @@ def main(args: Args) -> None:
     for seed in args.seeds:
         for recipe in args.recipes:
             cells.keep(f"{recipe} seed {seed}", lambda r=recipe, s=seed: cell(args, r, s))  # type: ignore[misc]
+    save_png(grid(rows(args), columns=ROW), args.out / "all.png")
     print(table(args, cells))
     print(f"'!': below {VARIETY} x that of held-out digits")
 

@@ -19,6 +19,7 @@ import torch
 
 from limner.data import glyphs
 from limner.metrics.glyph_reader import MERGED, GlyphReader, train_glyph_reader
+from pixels import eight_bit
 
 
 def judge(seed: int) -> tuple[GlyphReader, dict[str, object]]:
@@ -26,9 +27,9 @@ def judge(seed: int) -> tuple[GlyphReader, dict[str, object]]:
     assert train.label is not None
     assert held.label is not None
     start = time.perf_counter()
-    reader = train_glyph_reader(train.images, train.label, train.labels, seed=seed)
+    reader = train_glyph_reader(eight_bit(train.images), train.label, train.labels, seed=seed)
     seconds = time.perf_counter() - start
-    read = reader.read(held.images)
+    read = reader.read(eight_bit(held.images))
     wrong = reader.merged(read) != reader.merged(held.label)
     pairs = zip(held.label[wrong].tolist(), read[wrong].tolist(), strict=True)
     confusions = Counter(f"{held.labels[a]} as {held.labels[b]}" for a, b in pairs)

@@ -29,6 +29,7 @@ import tyro
 import limner
 from limner.files import write_json
 from mnist_judge import digits, distance, held_out, judge
+from pixels import eight_bit
 
 if TYPE_CHECKING:
     from peers import Draw, Trained
@@ -140,7 +141,7 @@ def tuned(minutes: float, seed: int, samples: int, kept: Path) -> Cell:
         data = digits()
         assert data.label is not None
         for _ in range(3):
-            trained = peers.tuned(data.images, data.label, minutes, seed, our_flops(minutes))
+            trained = peers.tuned(eight_bit(data.images), data.label, minutes, seed, our_flops(minutes))
             told = trained.training
             if told.images >= SEEN * told.paces[told.arithmetic] * minutes * 60:
                 break
@@ -216,7 +217,9 @@ def course_cells(args: Args, cells: Cells, seed: int) -> None:
     }
     budgets = tuple(sorted(kept))
     if not all(path.exists() for path in kept.values()):
-        for minutes, trained in zip(budgets, peers.course(data.images, data.label, seed, budgets), strict=True):
+        for minutes, trained in zip(
+            budgets, peers.course(eight_bit(data.images), data.label, seed, budgets), strict=True
+        ):
             trained.save(kept[minutes])
 
     def cell(minutes: float, goal: float) -> Cell:

@@ -27,6 +27,7 @@ from limner.features import Extractor, load_extractor
 from limner.metrics import evaluate
 from limner.metrics.choice import choose
 from limner.random import normal
+from pixels import eight_bit
 
 Images = npt.NDArray[np.uint8]
 
@@ -82,13 +83,14 @@ class Pool:
     @staticmethod
     def of(name: str, n: int) -> Pool:
         data = open_dataset(name)
-        order = np.random.Generator(np.random.Philox(key=0)).permutation(len(data.images))
+        images = eight_bit(data.images)
+        order = np.random.Generator(np.random.Philox(key=0)).permutation(len(images))
         n = min(n, len(order) // 4)
         half = n + (len(order) - n) // 3
         spare = order[half:]
         label = None if data.label is None else np.asarray(data.label)[spare]
         reference = order[n : min(half, n + 10_000)]
-        return Pool(data.images[reference], data.images[order[:n]], data.images[spare], label)
+        return Pool(images[reference], images[order[:n]], images[spare], label)
 
 
 def blurred(pool: Pool, strength: int) -> Images:
@@ -125,7 +127,8 @@ def dropped(pool: Pool, strength: int) -> Images | None:
 def duplicated(pool: Pool, strength: int) -> Images:
     """4, 16 and 64 times the same pictures."""
     unique = max(1, len(pool.clean) // 4 ** (strength + 1))
-    return pool.clean[np.arange(len(pool.clean)) % unique]
+    again: npt.NDArray[np.uint8] = pool.clean[np.arange(len(pool.clean)) % unique]
+    return again
 
 
 def copied(pool: Pool, strength: int) -> Images:
@@ -148,7 +151,7 @@ FAULTS: dict[str, Callable[[Pool, int], Images | None]] = {
 
 
 def _as_uint8(x: torch.Tensor) -> Images:
-    out: Images = x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    out: npt.NDArray[np.uint8] = x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return out
 
 

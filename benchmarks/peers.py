@@ -118,8 +118,8 @@ def course(images: Pixels, label: Labels, seed: int, minutes: tuple[float, ...])
         seen = 0
         for x, y in _loader(images, label, 128, seed):
             noise = torch.randn_like(x)
-            t = torch.randint(0, 999, (len(x),)).long()
-            loss = F.mse_loss(net(noise_schedule.add_noise(x, noise, t), t, y), noise)
+            t = torch.randint(0, 999, (len(x),))
+            loss = F.mse_loss(net(noise_schedule.add_noise(x, noise, t), t, y), noise)  # type: ignore[arg-type]
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -351,7 +351,8 @@ def tuned(
 def tuned_net(target: float, how: Tuning | None = None, kind: Kind = DIGITS) -> nn.Module:
     """The tuned peer's network, untrained."""
     how = how or Tuning()
-    return unet(sized(target, how, kind)[0], how, kind).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+    net: nn.Module = unet(sized(target, how, kind)[0], how, kind).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+    return net
 
 
 def tuned_draws(net: nn.Module, how: Tuning | None = None, kind: Kind = DIGITS) -> dict[Guidance, Draw]:

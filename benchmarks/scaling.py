@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from limner.contracts import Condition, DataStats, ImageSpec, Level, Model
 from limner.data import open_dataset
 from limner.distributed import World, join
-from limner.recipes import SIZES, Size, recipe
+from limner.recipes import SIZES, RefineRecipe, Size, recipe
 from limner.shards import is_sharded, local
 from limner.training.costs import counted
 from limner.training.opening import batches_of, lesson_of
@@ -82,6 +82,7 @@ class Cost:
 def model(name: str, size: Size, pixels: int) -> tuple[Model, dict[str, torch.optim.Optimizer]]:
     """On no device: shapes are enough to count."""
     settings = recipe(name, size)
+    assert isinstance(settings, RefineRecipe)
     settings = replace(settings, sampling=replace(settings.sampling, guidance=1.0))  # which would look at levels
     with torch.device("meta"):
         lesson = settings.lesson(ImageSpec(3, (pixels, pixels), "RGB"), tuple("0123456789"), DataStats((0.0,) * 3, 0.5))

@@ -28,7 +28,7 @@ from limner.data.cache import cache_root
 from limner.files import write_json
 from limner.metrics import evaluate
 from limner.objectives import ADA
-from limner.recipes import AnyRecipe, Size, recipe
+from limner.recipes import AdversarialRecipe, AnyRecipe, Size, recipe
 from limner.training.grids import grid, save_png
 
 UNSEEN = ("fd", "precision", "recall", "coverage")
@@ -53,7 +53,8 @@ def _with_crop(name: str, pixels: int) -> Callable[[Size], AnyRecipe]:
 def _with_ada(name: str) -> Callable[[Size], AnyRecipe]:
     def make(size: Size) -> AnyRecipe:
         settings = recipe(name, size)
-        return replace(settings, objective=replace(settings.objective, augment=ADA()))  # type: ignore[arg-type]
+        assert isinstance(settings, AdversarialRecipe)
+        return replace(settings, objective=replace(settings.objective, augment=ADA()))
 
     return make
 

@@ -101,7 +101,11 @@ Fresh = Callable[[int], Tensor]
 def ours(pair: Pair, denoise: Denoise, cond: Condition, x: Tensor, level: Levels, fresh: Fresh) -> Tensor:
     memory = pair.solver.init(x)
     for i in range(pair.steps):
-        x, memory = pair.solver.step(denoise, x, level(i), level(i + 1), cond, memory, lambda name, i=i: fresh(i))
+
+        def noise(name: str, i: int = i) -> Tensor:
+            return fresh(i)
+
+        x, memory = pair.solver.step(denoise, x, level(i), level(i + 1), cond, memory, noise)
     return x
 
 

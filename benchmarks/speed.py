@@ -7,12 +7,16 @@ Sides, each a process of its own, taking turns of a few seconds:
 - ``train``: limner's Trainer, as ``training_speed.py`` has it, and ``train-peer``, a plain loop as diffusers' scripts
   have it around the library's network of the same kind, whose counted FLOPs are the same to 5 %;
 - ``draw``: ``limner.sample`` by DDIM without guidance, and ``draw-peer``, the library's DDIM scheduler and network;
+  The U-Net has two peers. ``published`` has the form of google/ddpm-cifar10-32 (four levels, two blocks each,
+  attention at the second, on pixels), as the library's scripts have it, in few channels. ``tuned`` was given what
+  limner has: folded pixels, two levels, channels_last;
 - ``train-alone``, ``draw-alone``: the matrix products and convolutions of limner's network alone, operands ready
   (``products.py``): the share of their speed that training and sampling reach.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -51,6 +55,7 @@ class Args:
 
     Attributes:
         net: which of limner's networks.
+        peer: of the U-Net.
         data: the pictures.
         size: of the recipe.
         precision: of all sides' products.
@@ -61,6 +66,7 @@ class Args:
     """
 
     net: Literal["unet", "dit"] = "unet"
+    peer: Literal["published", "tuned"] = "published"
     data: str = "cifar10"
     size: Size = "tiny"
     precision: Precision = "float32"
@@ -79,10 +85,10 @@ def inputs(dataset: Dataset, n: int) -> tuple[Tensor, Level, Condition]:
     return torch.randn(n, *dataset.spec.shape), Level(1 - t, t), Condition(torch.arange(n) % len(dataset.labels))
 
 
-def unshuffle_of(args: Args, dataset: Dataset) -> int:
-    """What the U-Net folds; the peer gets folded pixels too."""
+def folded_by(args: Args, dataset: Dataset) -> int:
+    """Pixels, each way, that the peer sees as channels: as many as limner's U-Net folds, where it was tuned."""
     net = our_model(args, dataset).net.net
-    return int(net.unshuffle) if args.net == "unet" else 1
+    return int(net.unshuffle) if args.net == "unet" and args.peer == "tuned" else 1
 
 
 @lru_cache
@@ -90,12 +96,12 @@ def peer(args: Args) -> tuple[nn.Module, float]:
     """The library's network with FLOPs nearest to limner's, and its FLOPs."""
     dataset = open_dataset(args.data, progress=False)
     target = counted(lambda: our_model(args, dataset).net(*inputs(dataset, 1)))
-    if args.net == "unet":
+    if args.net == "unet" and args.peer == "tuned":
         kind = peers.Kind(dataset.spec.channels, dataset.spec.size[0], len(dataset.labels))
         return Peer(peers.tuned_net(target, kind=kind), "class_labels"), peers.sized(target, peers.Tuning(), kind)[1]
-    make = _dit(args, dataset)
+    make = _dit(args, dataset) if args.net == "dit" else _published(dataset)
     best: tuple[float, int, float] | None = None
-    for width in range(8, 1025, 4):
+    for width in range(4, 1025, 2):
         flops = _flops_of_shape(make, width, dataset.spec.shape)
         if flops is None:
             continue
@@ -156,10 +162,31 @@ def _dit(args: Args, dataset: Dataset) -> Callable[[int], nn.Module]:
     return make
 
 
+def _published(dataset: Dataset) -> Callable[[int], nn.Module]:
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    def make(width: int) -> nn.Module:
+        net = UNet2DModel(
+            sample_size=dataset.spec.size[0],
+            in_channels=dataset.spec.channels,
+            out_channels=dataset.spec.channels,
+            layers_per_block=2,
+            block_out_channels=(width, 2 * width, 2 * width, 2 * width),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+            attention_head_dim=None,  # one head
+            norm_num_groups=math.gcd(width, 32),
+            num_class_embeds=len(dataset.labels),
+        )
+        return Peer(net, "class_labels")
+
+    return make
+
+
 def train_peer(args: Args, dataset: Dataset) -> Training:
     module, _ = peer(args)
     batch = recipe(NETS[args.net], args.size).training.batch
-    fold = unshuffle_of(args, dataset)
+    fold = folded_by(args, dataset)
     return plain(lambda x, t, label: module(x, t * 1000, label), module, dataset, batch, fold, args.precision)
 
 
@@ -173,7 +200,7 @@ def draw_peer(args: Args, dataset: Dataset) -> Training:
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     module, _ = peer(args)
-    p = unshuffle_of(args, dataset)
+    p = folded_by(args, dataset)
     shape = (dataset.spec.channels * p * p, dataset.spec.size[0] // p, dataset.spec.size[1] // p)
     scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=False)
     label = torch.arange(BATCH) % 10
@@ -182,7 +209,7 @@ def draw_peer(args: Args, dataset: Dataset) -> Training:
     def draw() -> None:
         scheduler.set_timesteps(STEPS)
         x = torch.randn(BATCH, *shape)
-        if args.net == "unet":
+        if args.net == "unet" and args.peer == "tuned":
             x = x.contiguous(memory_format=torch.channels_last)
         for t in scheduler.timesteps:
             with arithmetic(x.device, args.precision):
@@ -253,7 +280,8 @@ def main(args: Args) -> None:
             go = side(replace(args, side=args.side or "train"), dataset, Path(folder))
             work(go, profiled=args.profile)
         return
-    options = ("--net", args.net, "--data", args.data, "--size", args.size, "--precision", args.precision)
+    which = ("--net", args.net, "--peer", args.peer, "--size", args.size)
+    options = (*which, "--data", args.data, "--precision", args.precision)
     sides = {name: Turns(__file__, "--side", name, *options) for name in SIDES}
     for one in sides.values():
         one.take(2)
@@ -262,7 +290,8 @@ def main(args: Args) -> None:
         one.process.communicate()
     flops = counted(lambda: our_model(args, dataset).net(*inputs(dataset, 1)))
     both = f"{flops / 1e6:.1f} MFLOPs, the peer {peer(args)[1] / 1e6:.1f}"
-    print(f"{args.net} {args.size}, {args.data}, {args.precision}: {both}\n")
+    beside = f" ({args.peer})" if args.net == "unet" else ""
+    print(f"{args.net} {args.size}, {args.data}, {args.precision}: {both}{beside}\n")
     print("| what | images/s | the peer's | ratio (median) | share of the arithmetic alone (median) |")
     print("|---|---|---|---|---|")
     for what in ("train", "draw"):

@@ -60,6 +60,7 @@ def fitting(model: Model, solver: str, allowed: int) -> RefineConfig | None:
     """The run's own settings with the most steps of the solver that cost no more evaluations, guidance included."""
     if (solver == "jump") != isinstance(model.net, FlowMap):
         return None
+    assert isinstance(model.defaults, RefineConfig)
     config = replace(model.defaults, solver=solver)
     steps = [n for n in range(1, allowed + 1) if evaluations(replace(config, steps=n)) <= allowed]
     return replace(config, steps=max(steps)) if steps else None

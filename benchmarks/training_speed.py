@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -77,7 +77,8 @@ def ours(dataset: Dataset, size: Size, folder: Path, name: str = "flow", precisi
     lesson = lesson_of(settings, dataset, ALONE)
     batches = batches_of(settings, dataset, ALONE, labelled=True)
     trainer = Trainer(lesson.objective, settings.training, batches, images=2_000_000, precision=precision, seed=0)
-    watcher = Watcher(folder, dataset, settings.watch.pictures, "wavelets", 0, None)
+    showing = lesson.showing(dataset, 0, ALONE)
+    watcher = Watcher(folder, dataset, settings.watch.pictures, "wavelets", 0, None, ALONE, showing)
     tracker = Tracker(folder, 0)
     averaged = lesson.model_of(trainer.state.ema.modules[lesson.network])
     trained, next_grids = 0.0, GRIDS_APART / 2
@@ -114,7 +115,7 @@ def plain(net: Callable[[Tensor, Tensor, Tensor], Tensor], module: nn.Module, da
     schedule = get_cosine_schedule_with_warmup(optimizer, 100, 20_000)
     ema = EMAModel(module.parameters(), decay=0.999)
     loader = torch.utils.data.DataLoader(Pictures(dataset), batch_size=batch, shuffle=True, drop_last=True)
-    stream = iter(())
+    stream: Iterator[tuple[Tensor, Tensor]] = iter(())
 
     def go(seconds: float) -> float:
         nonlocal stream
@@ -126,14 +127,13 @@ def plain(net: Callable[[Tensor, Tensor, Tensor], Tensor], module: nn.Module, da
                 stream = iter(loader)
                 continue
             if unshuffle > 1:
-                x = F.pixel_unshuffle(x, unshuffle)
-            x = x.contiguous(memory_format=torch.channels_last)
+                x = F.pixel_unshuffle(x, unshuffle).contiguous(memory_format=torch.channels_last)
             noise, t = torch.randn_like(x), torch.rand(len(x))
             level = t.reshape(-1, 1, 1, 1)
             with arithmetic(x.device, precision):
                 said = net((1 - level) * x + level * noise, t, label)
             loss = F.mse_loss(said.float(), noise - x)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -167,8 +167,8 @@ def our_module(dataset: Dataset, size: Size) -> tuple[Callable[[Tensor, Tensor, 
     net = lesson_of(recipe("flow", size), dataset, ALONE).model.net
 
     def velocity(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        prediction = net(x, Level(1 - t, t), Condition(label))
-        return (x - prediction.x0) / t.reshape(-1, 1, 1, 1).clamp_min(0.02)
+        x0: Tensor = net(x, Level(1 - t, t), Condition(label)).x0
+        return (x - x0) / t.reshape(-1, 1, 1, 1).clamp_min(0.02)
 
     return velocity, net
 

@@ -260,12 +260,16 @@ class Autoencoding(Generator):
 
     continuous: bool = False
 
+    def inverse_latent(self, w: Tensor, cond: Condition) -> tuple[Tensor, Tensor]:
+        """The code z (N, code) that :meth:`latent` takes to w, and ln |det dz / dw| (N,): what p(w) follows from."""
+        return w, torch.zeros_like(w[:, 0])
+
     def posterior(self, x: Tensor, cond: Condition) -> tuple[Tensor, Tensor]:
-        """Mean and ln variance, (N, code) each, of the codes of pictures x (N, C, H, W)."""
+        """Mean and ln variance, (N, code) each, of the codes w of pictures x (N, C, H, W)."""
         raise NotImplementedError
 
-    def log_prob(self, x: Tensor, z: Tensor, cond: Condition) -> Tensor:
-        """ln p(x | z) in nats, (N,), of pictures whose values have so many levels as the training's."""
+    def log_prob(self, x: Tensor, w: Tensor, cond: Condition) -> Tensor:
+        """ln p(x | w) in nats, (N,), of pictures whose values have so many levels as the training's."""
         raise NotImplementedError
 
 

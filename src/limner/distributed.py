@@ -185,7 +185,7 @@ class World:
             return
 
 
-ALONE = World()
+ALONE: World = World()
 
 
 class _Summed(torch.autograd.Function):

@@ -25,7 +25,7 @@ from limner.metrics import ClassReport, Row, check_metrics, per_class
 from limner.metrics import evaluate as judge
 from limner.metrics.choice import choose
 from limner.metrics.classes import class_numbers
-from limner.metrics.evaluate import FEWEST, check_count
+from limner.metrics.evaluation import FEWEST, check_count
 from limner.metrics.intervals import bootstrap
 from limner.sampling import log_likelihood
 from limner.sampling import sample as draw

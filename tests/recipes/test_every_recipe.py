@@ -41,7 +41,7 @@ SHAPES: dict[type, dict[str, object]] = {
     UNetConfig: {"width": 16, "multipliers": (1, 2), "attention": (1,), "dropout": 0.1},
     DiTConfig: {"width": 24, "depth": 2, "heads": 2, "dropout": 0.1},
     DCGANConfig: {"width": 8, "code": 8},
-    VAEConfig: {"width": 6, "code": 4},
+    VAEConfig: {"width": 6, "code": 4, "couplings": 2},
     ResidualGANConfig: {"width": 6, "code": 8, "most": 12},
     StyleGAN2Config: {"width": 6, "code": 8, "most": 12},
     KLCodecConfig: {"width": 6, "channels": 2},

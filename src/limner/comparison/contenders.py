@@ -17,7 +17,7 @@ from limner.errors import UserError
 from limner.files import expanded
 from limner.metrics.choice import choose
 from limner.metrics.classes import class_numbers, knows
-from limner.metrics.evaluate import FEWEST, check_count
+from limner.metrics.evaluation import FEWEST, check_count
 from limner.sampling import evaluations, sample
 from limner.training.report_run import Run, read_run
 from limner.training.snapshot import is_model, load

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,32 +32,53 @@ _UNNEEDED = ("text_model.", "text_projection.", "logit_scale", "classifier.", "v
 _MOST_SIDE = 2048
 
 
-def load_dinov2(source: str | None, device: torch.device) -> Extractor:
-    """The extractor ``dinov2`` (Oquab et al. 2023): the class token after the last norm, of pictures at 224×224."""
-    net = _opened("dinov2", "Dinov2Model", source or DINOV2, device)
-    return _extractor(
-        "dinov2", net, net.config.hidden_size, 224, _IMAGENET, lambda x: net(pixel_values=x).last_hidden_state[:, 0]
-    )
+Scale = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of each colour, of pictures in [0, 1]."""
 
 
-def load_clip(source: str | None, device: torch.device) -> Extractor:
-    """The extractor ``clip`` (Radford et al. 2021): image embeddings, not normalised, at the model's own size."""
-    net = _opened("clip", "CLIPVisionModelWithProjection", source or CLIP, device)
+@dataclass(frozen=True)
+class Eyes:
+    """A vision transformer and how pictures reach it.
+
+    Attributes:
+        net: takes (N, 3, side, side), :func:`scaled`, as ``pixel_values``.
+        side: of the pictures.
+        scale: of their colours.
+    """
+
+    net: Any
+    side: int
+    scale: Scale
+
+
+def dinov2(source: str | None) -> Eyes:
+    """DINOv2 (Oquab et al. 2023), on the CPU, of pictures at 224×224."""
+    return Eyes(_opened("dinov2", "Dinov2Model", source or DINOV2), 224, _IMAGENET)
+
+
+def clip(source: str | None) -> Eyes:
+    """The image half of CLIP (Radford et al. 2021), on the CPU, of pictures at the model's own size."""
+    net = _opened("clip", "CLIPVisionModelWithProjection", source or CLIP)
     side = net.config.image_size
     if not isinstance(side, int) or not 1 <= side <= _MOST_SIDE:
         raise UserError(f"extractor 'clip': {source} has the image size {side}; a whole number up to {_MOST_SIDE}")
-    return _extractor("clip", net, net.config.projection_dim, side, _CLIP, lambda x: net(pixel_values=x).image_embeds)
+    return Eyes(net, side, _CLIP)
 
 
-def _extractor(
-    name: str,
-    net: Any,
-    dim: int,
-    side: int,
-    scale: tuple[tuple[float, ...], tuple[float, ...]],
-    see: Callable[[Tensor], Tensor],
-) -> Extractor:
-    mean, std = (torch.tensor(values, device=net.device).reshape(1, 3, 1, 1) for values in scale)
+def load_dinov2(source: str | None, device: torch.device) -> Extractor:
+    """The extractor ``dinov2``: the class token after the last norm."""
+    eyes = dinov2(source)
+    return _extractor("dinov2", eyes, eyes.net.config.hidden_size, device, lambda seen: seen.last_hidden_state[:, 0])
+
+
+def load_clip(source: str | None, device: torch.device) -> Extractor:
+    """The extractor ``clip``: image embeddings, not normalised."""
+    eyes = clip(source)
+    return _extractor("clip", eyes, eyes.net.config.projection_dim, device, lambda seen: seen.image_embeds)
+
+
+def _extractor(name: str, eyes: Eyes, dim: int, device: torch.device, told: Callable[[Any], Tensor]) -> Extractor:
+    net, side = eyes.net.to(device), eyes.side
 
     return Extractor(
         name=name,
@@ -64,9 +86,15 @@ def _extractor(
         fingerprint=digest(net.state_dict()),
         resizer=f"bicubic antialiased {side}x{side}; {AS_RGB}",
         channels=(1, 3, 4),
-        forward=lambda images: see((resized(images, side, net.device) - mean) / std),
+        forward=lambda images: told(net(pixel_values=scaled(resized(images, side, device), eyes.scale))),
         batch=64,
     )
+
+
+def scaled(x: Tensor, scale: Scale) -> Tensor:
+    """Pictures (N, 3, H, W) in [0, 1] as a network of that scale sees them."""
+    mean, std = (torch.tensor(values, device=x.device).reshape(1, 3, 1, 1) for values in scale)
+    return (x - mean) / std
 
 
 def resized(images: Images, side: int, device: torch.device) -> Tensor:
@@ -78,7 +106,7 @@ def resized(images: Images, side: int, device: torch.device) -> Tensor:
     return x / 255.0
 
 
-def _opened(extractor: str, kind: str, source: str, device: torch.device) -> Any:
+def _opened(extractor: str, kind: str, source: str) -> Any:
     """The model of class ``kind``, float32, ready for use; every weight of it was in the checkpoint."""
     folder = expanded(source)
     local = folder.is_dir()
@@ -104,7 +132,7 @@ def _opened(extractor: str, kind: str, source: str, device: torch.device) -> Any
     ):
         if keys:
             raise UserError(f"{source} is not a {kind}: it {what} {', '.join(sorted(map(str, keys))[:5])}")
-    return net.float().to(device).eval().requires_grad_(False)
+    return net.float().eval().requires_grad_(False)
 
 
 def _transformers(extractor: str) -> Any:

@@ -184,25 +184,23 @@ def _at_8(name: str, pool: Step) -> Block:
     return Block(name, ([Layer("branch1x1", 320)], three, double, [pool, Layer("branch_pool", 192)]))
 
 
-_NETWORK: Parts = (
-    _square("Conv2d_1a_3x3", 32, 3, stride=2),
-    _square("Conv2d_2a_3x3", 32, 3, valid=True),
-    _square("Conv2d_2b_3x3", 64, 3),
-    halve,
-    Layer("Conv2d_3b_1x1", 80),
-    _square("Conv2d_4a_3x3", 192, 3, valid=True),
-    halve,
-    _at_35("Mixed_5b", 32),
-    _at_35("Mixed_5c", 64),
-    _at_35("Mixed_5d", 64),
-    _to_17("Mixed_6a"),
-    _at_17("Mixed_6b", 128),
-    _at_17("Mixed_6c", 160),
-    _at_17("Mixed_6d", 160),
-    _at_17("Mixed_6e", 192),
-    _to_8("Mixed_7a"),
-    _at_8("Mixed_7b", average),
-    _at_8("Mixed_7c", largest),
+#: What lies between one halving and the next.
+_STAGES: tuple[Parts, ...] = (
+    (
+        _square("Conv2d_1a_3x3", 32, 3, stride=2),
+        _square("Conv2d_2a_3x3", 32, 3, valid=True),
+        _square("Conv2d_2b_3x3", 64, 3),
+    ),
+    (halve, Layer("Conv2d_3b_1x1", 80), _square("Conv2d_4a_3x3", 192, 3, valid=True)),
+    (halve, _at_35("Mixed_5b", 32), _at_35("Mixed_5c", 64), _at_35("Mixed_5d", 64)),
+    (
+        _to_17("Mixed_6a"),
+        _at_17("Mixed_6b", 128),
+        _at_17("Mixed_6c", 160),
+        _at_17("Mixed_6d", 160),
+        _at_17("Mixed_6e", 192),
+    ),
+    (_to_8("Mixed_7a"), _at_8("Mixed_7b", average), _at_8("Mixed_7c", largest)),
 )
 
 
@@ -211,11 +209,23 @@ class Inception(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._body, channels = assembled(self, _NETWORK, 3)
+        self._stages: list[Step] = []
+        channels = 3
+        for parts in _STAGES:
+            stage, channels = assembled(self, parts, channels)
+            self._stages.append(stage)
         self.fc = nn.Linear(channels, CLASSES)
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Those of each stage; any size from 75 on will do."""
+        found = []
+        for stage in self._stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
     def features(self, x: Tensor) -> Tensor:
-        return self._body(x).mean(dim=(2, 3))
+        return self.maps(x)[-1].mean(dim=(2, 3))
 
     def logits(self, features: Tensor) -> Tensor:
         """(N, 1008), without the bias: so the Inception Score was published, and so it is computed everywhere."""
@@ -242,15 +252,25 @@ def tf_resize(x: Tensor, size: int) -> Tensor:
     return x
 
 
-def load(weights: Path | None, device: torch.device) -> Extractor:
-    """The extractor ``inception``: pictures of any size at 299×299. A Fréchet distance over it is the FID."""
+def network(weights: Path | None) -> tuple[Inception, str, Path]:
+    """The network with its weights, their fingerprint, and where they were found."""
     path = find("inception", weights)
     net = Inception()
-    fingerprint = fill(net, read(path), path)
+    return net, fill(net, read(path), path), path
+
+
+def scaled(x: Tensor) -> Tensor:
+    """Pictures in [0, 255] as the network sees them."""
+    return (x - 128.0) / 128.0
+
+
+def load(weights: Path | None, device: torch.device) -> Extractor:
+    """The extractor ``inception``: pictures of any size at 299×299. A Fréchet distance over it is the FID."""
+    net, fingerprint, path = network(weights)
     net.to(device)
 
     def features(images: Images) -> Tensor:
-        return net.features((tf_resize(as_rgb(images, device), SIDE) - 128.0) / 128.0)
+        return net.features(scaled(tf_resize(as_rgb(images, device), SIDE)))
 
     return Extractor(
         name="inception",

@@ -1,6 +1,6 @@
 """Measures: how near generated pictures come to real ones, and whether they are new."""
 
-from limner.metrics.evaluate import evaluate
+from limner.metrics.evaluation import evaluate
 from limner.metrics.frechet import Moments, frechet_distance, merged
 from limner.metrics.inception_score import InceptionScore, inception_score
 from limner.metrics.kid import KernelDistance, kernel_distance, mmd

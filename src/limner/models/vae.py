@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import Autoencoding, Condition, ImageSpec, Noise
-from limner.errors import within
+from limner.errors import UserError, within
+from limner.models.couplings import Couplings
 from limner.models.critic import doubled, halvings
 from limner.models.discrete import logistic, normal
 from limner.models.layers import GroupNorm, padded, silu
@@ -25,6 +26,9 @@ class VAEConfig:
 
     Attributes:
         code: numbers in a code.
+        couplings: between normal codes z and the codes w that pictures have: pictures' codes are not normal, and where
+            nothing learns how they are spread (Chen et al. 2017, *Variational lossy autoencoder*, section 3.2), samples
+            are drawn where no picture is; 0 takes them for normal.
         width: channels of the largest maps; they double with each halving.
         most: channels of any map, at most.
         likelihood: of a value around what the decoder says: "logistic", over the levels that it may have (Salimans et
@@ -34,12 +38,16 @@ class VAEConfig:
 
     kind: Literal["vae"] = "vae"
     code: int = 32
+    couplings: int = 0
     width: int = 32
     most: int = 256
     likelihood: Literal["logistic", "gaussian"] = "logistic"
 
     def __post_init__(self) -> None:
         within("net.code", self.code, 1, 65536)
+        within("net.couplings", self.couplings, 0, 64)
+        if self.couplings and self.code < 2:
+            raise UserError(f"net.couplings is {self.couplings}; a code of one number takes 0")
         within("net.width", self.width, 1, 4096)
         within("net.most", self.most, 1, 16384)
 
@@ -100,6 +108,7 @@ class VAE(Autoencoding):
         self.smallest = widths[-1], *self.sizes[-1]
         inside, label = math.prod(self.smallest), min(64, config.code) if classes else 0
         self.label = nn.Embedding(classes, label) if classes else None
+        self.spread = Couplings(config.code, label, config.couplings) if config.couplings else None
         self.stem = nn.Conv2d(spec.channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_Down(a, b) for a, b in pairwise(widths))
         self.tell = nn.Linear(inside + label, 2 * config.code)
@@ -116,22 +125,32 @@ class VAE(Autoencoding):
         mean, log_variance = self.tell(self._labelled(silu(h).flatten(1), cond)).chunk(2, dim=1)
         return mean, log_variance.clamp(-20, 10)
 
+    def latent(self, z: Tensor, cond: Condition) -> Tensor:
+        return z if self.spread is None else self.spread(z, self._label(z, cond))
+
+    def inverse_latent(self, w: Tensor, cond: Condition) -> tuple[Tensor, Tensor]:
+        return super().inverse_latent(w, cond) if self.spread is None else self.spread.inverse(w, self._label(w, cond))
+
+    def center(self, cond: Condition) -> Tensor:
+        n = 1 if cond.label is None else len(cond.label)
+        return self.latent(torch.zeros(n, self.code, device=self.log_scale.device), cond)
+
     def hearing(self) -> list[Tensor]:
         return [self.hear.weight[:, : self.code]]
 
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
         return self._decoded(w, cond)
 
-    def log_prob(self, x: Tensor, z: Tensor, cond: Condition) -> Tensor:
-        said, log_scale = self._decoded(z, cond), self.log_scale.clamp(-7, 2)
+    def log_prob(self, x: Tensor, w: Tensor, cond: Condition) -> Tensor:
+        said, log_scale = self._decoded(w, cond), self.log_scale.clamp(-7, 2)
         if self.likelihood == "logistic":
             each = logistic(x, said, log_scale, self.levels)
         else:
             each = normal(x, said, log_scale, self.levels)
         return each.flatten(1).sum(1)
 
-    def _decoded(self, z: Tensor, cond: Condition) -> Tensor:
-        h = self.hear(self._labelled(z, cond)).reshape(len(z), *self.smallest)
+    def _decoded(self, w: Tensor, cond: Condition) -> Tensor:
+        h = self.hear(self._labelled(w, cond)).reshape(len(w), *self.smallest)
         h = h.contiguous(memory_format=torch.channels_last)
         for block, size in zip(self.up, self.sizes[-2::-1], strict=True):
             h = block(h, size)
@@ -139,6 +158,8 @@ class VAE(Autoencoding):
         return out
 
     def _labelled(self, x: Tensor, cond: Condition) -> Tensor:
-        if self.label is None or cond.label is None:
-            return x
-        return torch.cat([x, self.label(cond.label)], dim=1)
+        return torch.cat([x, self._label(x, cond)], dim=1)
+
+    def _label(self, x: Tensor, cond: Condition) -> Tensor:
+        """(N, label), or (N, 0) without classes."""
+        return x[:, :0] if self.label is None or cond.label is None else self.label(cond.label)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from limner.contracts import Autoencoding
+from limner.contracts import Autoencoding, Condition
 from limner.errors import within
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
 from limner.objectives.optimizers import OptimizerConfig, Optimizers
@@ -36,7 +36,7 @@ class ELBO(Objective):
 
     Logged, all in bits a dimension of the picture but the last: "loss", "bound" (with beta 1, without free bits),
     "pictures" (given their codes), "codes" (given the prior), and "active", the share of a code's numbers that tell
-    more than a hundredth of a bit of a picture.
+    more than a hundredth of a bit beyond a normal distribution.
     """
 
     ema = ("generator",)
@@ -56,9 +56,9 @@ class ELBO(Objective):
         if net.continuous:
             x = x + (context.uniform("dequantize", tuple(x.shape[1:])) - 0.5) * (2 / (self.levels - 1))
         mean, log_variance = net.posterior(x, batch.cond)
-        z = mean + (0.5 * log_variance).exp() * context.noise("code", (net.code,))
-        pictures = -net.log_prob(x, z, batch.cond).mean()
-        each = divergence(mean, log_variance)
+        w = mean + (0.5 * log_variance).exp() * context.noise("code", (net.code,))
+        pictures = -net.log_prob(x, w, batch.cond).mean()
+        each = self.told(mean, log_variance, w, batch.cond)
         codes = each.sum(1).mean()
         free = self.config.free_bits * math.log(2)
         charged = each.clamp_min(free).sum(1).mean() if free else codes
@@ -68,8 +68,16 @@ class ELBO(Objective):
             "bound": ((pictures + codes) * unit).detach(),
             "pictures": (pictures * unit).detach(),
             "codes": (codes * unit).detach(),
-            "active": (each > 0.01 * math.log(2)).to(x.dtype).mean().detach(),
+            "active": (divergence(mean, log_variance) > 0.01 * math.log(2)).to(x.dtype).mean().detach(),
         }
+
+    def told(self, mean: Tensor, log_variance: Tensor, w: Tensor, cond: Condition) -> Tensor:
+        """What a code from this posterior tells beyond the prior, in nats of each number, (N, code): on average over
+        the posterior where codes are normal, otherwise of w, drawn from it, and of the entropy on average."""
+        z, log_det = self.generator.inverse_latent(w, cond)
+        if z is w:
+            return divergence(mean, log_variance)
+        return 0.5 * (z.square() - 1 - log_variance) - log_det[:, None] / self.generator.code
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

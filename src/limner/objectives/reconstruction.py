@@ -33,8 +33,8 @@ class ReconstructionConfig:
         kl: weight of the latents' divergence from N(0, 1), in nats a pixel value, of ``kl-codec``.
         commitment: weight of the distance of latents to their codes, of ``vq-codec``.
         perceptual: weight of the distance of features ...
-        extractor: ... of this network: squeezenet, resnet-cifar or lenet, also with weights as "squeezenet=FILE"; ""
-            for none.
+        extractor: ... of this network: squeezenet, resnet-cifar, lenet, inception, dinov2 or clip, also with weights as
+            "squeezenet=FILE"; "" for none.
         adversarial: weight of a patch critic's part beside the rest, in shares of its gradient; 0 is off ...
         critic_from: ... and from which share of the training on it plays.
     """

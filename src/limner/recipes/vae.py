@@ -9,15 +9,15 @@ from limner.recipes.sizes import Size
 from limner.training.config import TrainingConfig
 
 NETS: dict[Size, VAEConfig] = {
-    "tiny": VAEConfig(width=16, code=16),
-    "small": VAEConfig(width=24, code=24),
-    "base": VAEConfig(width=64, code=64, most=512),
-    "large": VAEConfig(width=128, code=128, most=1024),
+    "tiny": VAEConfig(width=16, code=16, couplings=6),
+    "small": VAEConfig(width=24, code=24, couplings=6),
+    "base": VAEConfig(width=64, code=64, couplings=6, most=512),
+    "large": VAEConfig(width=128, code=128, couplings=6, most=1024),
 }
 
 
 def vae(size: Size = "small") -> VAERecipe:
-    """A variational autoencoder: normal codes, values that are discretised logistic around what they say."""
+    """A variational autoencoder: codes whose spread is learned, discretised logistic values around what they say."""
     return VAERecipe(
         recipe="vae",
         net=NETS[size],

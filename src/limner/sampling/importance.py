@@ -15,7 +15,7 @@ from limner.contracts import Autoencoding, Condition
 def weighted_bound(
     net: Autoencoding, x: Tensor, cond: Condition, samples: Tensor, levels: int, *, seed: int, codes: int
 ) -> Tensor:
-    """ln of the mean over codes of p(x, z) / q(z | x), (N,) nats: at most ln p(x) on average, and nearer to it the more
+    """ln of the mean over codes of p(x, w) / q(w | x), (N,) nats: at most ln p(x) on average, and nearer to it the more
     codes there are; with one it is the evidence lower bound (Burda et al. 2016, *Importance weighted autoencoders*,
     equation 8).
 
@@ -34,8 +34,9 @@ def weighted_bound(
     total = []
     for i in range(codes):
         noise = random.normal(seed, samples, "code", i, shape=(net.code,)).to(mean.dtype)
-        z = mean + (0.5 * log_variance).exp() * noise
-        prior = -0.5 * z.square().sum(1)
+        w = mean + (0.5 * log_variance).exp() * noise
+        z, log_det = net.inverse_latent(w, cond)
+        prior = -0.5 * z.square().sum(1) + log_det
         posterior = -0.5 * (noise.square() + log_variance).sum(1)
-        total.append(net.log_prob(x, z, cond) + prior - posterior)
+        total.append(net.log_prob(x, w, cond) + prior - posterior)
     return torch.logsumexp(torch.stack(total), dim=0) - math.log(codes)

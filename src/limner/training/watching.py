@@ -18,7 +18,7 @@ from limner.distributed import World
 from limner.features import Extractor, load_extractor
 from limner.files import write_json, write_whole
 from limner.metrics import Report, evaluate, remarks
-from limner.metrics.evaluate import FEWEST
+from limner.metrics.evaluation import FEWEST
 from limner.training.config import WatchConfig
 from limner.training.grids import grid, save_png
 from limner.training.showing import Showing
