@@ -114,6 +114,18 @@ def test_an_inversion_beats_the_nearest_code_also_of_a_network() -> None:
     assert float(found.psnr) > float(begun.psnr) + 6
 
 
+@pytest.mark.parametrize("space", ["w", "z"])
+def test_an_inversion_begins_with_what_an_autoencoder_knows(space: str) -> None:
+    torch.manual_seed(0)
+    net = VAEConfig(width=4, code=6, couplings=2).generator(SPEC, 2)
+    for weight in net.parameters():
+        nn.init.normal_(weight, 0, 0.2)
+    pictures, label = torch.rand(3, 1, 8, 8) * 2 - 1, [1, 0, 1]
+    begun = invert_pictures(model(net, ("a", "b")), pictures, space=space, steps=1, rate=1e-6, label=label)  # type: ignore[arg-type]
+    mean, _ = net.posterior(pictures, Condition(torch.tensor(label)))
+    torch.testing.assert_close(begun.w, mean, rtol=1e-4, atol=1e-4)
+
+
 def test_inversions_refuse_other_shapes() -> None:
     with pytest.raises(UserError, match="bring them to it first"):
         invert_pictures(model(), torch.zeros(1, 3, 8, 8))

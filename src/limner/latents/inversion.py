@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limner.contracts import Condition, Generator, Model
+from limner.contracts import Autoencoding, Condition, Generator, Model
 from limner.errors import UserError, within
 from limner.latents.codes import condition, drawn_codes, generator_of, place_of, same_noise, synthesized
 from limner.sampling.draw import as_they_draw
@@ -45,7 +45,8 @@ def invert_pictures(
     seed: int = 0,
 ) -> Inverted:
     """Codes whose pictures are near those given: Adam on squared errors at several sizes, from the nearest of some
-    random codes (Abdal et al. 2019, *Image2StyleGAN*, with errors of pixels in the place of a network's).
+    random codes (Abdal et al. 2019, *Image2StyleGAN*, with errors of pixels in the place of a network's), or from the
+    mean of an autoencoder's own.
 
     Args:
         model: a generator.
@@ -70,9 +71,8 @@ def invert_pictures(
     target, cond = pictures.to(device).detach(), condition(model, len(pictures), label)
     noise = same_noise(0, seed, len(target), device)
     with as_they_draw(net):
-        z = _nearest(model, target, cond, seed)
+        z, w = _begin(model, target, cond, seed)
         with torch.no_grad():
-            w = net.latent(z, cond)
             unit = net.latent(drawn_codes(model, list(range(_BEGIN)), seed), _all(cond, _BEGIN)).std(0).mean()
         moving = (z if space == "z" else w).detach().clone().requires_grad_()
         scale = 1.0 if space == "z" else float(unit)
@@ -111,6 +111,17 @@ def _apart(drawn: Tensor, target: Tensor) -> Tensor:
 def _all(cond: Condition, n: int, of: int = 0) -> Condition:
     """The class of the picture ``of``, n times."""
     return Condition(None if cond.label is None else cond.label[of].expand(n))
+
+
+@torch.no_grad()
+def _begin(model: Model, target: Tensor, cond: Condition, seed: int) -> tuple[Tensor, Tensor]:
+    """Codes z and w, (N, code) and (N, K), to begin with."""
+    net = generator_of(model)
+    if isinstance(net, Autoencoding):
+        w, _ = net.posterior(target, cond)
+        return net.inverse_latent(w, cond)[0], w
+    z = _nearest(model, target, cond, seed)
+    return z, net.latent(z, cond)
 
 
 @torch.no_grad()
