@@ -99,28 +99,36 @@ def peer(args: Args) -> tuple[nn.Module, float]:
     if args.net == "unet" and args.peer == "tuned":
         kind = peers.Kind(dataset.spec.channels, dataset.spec.size[0], len(dataset.labels))
         return Peer(peers.tuned_net(target, kind=kind), "class_labels"), peers.sized(target, peers.Tuning(), kind)[1]
-    make = _dit(args, dataset) if args.net == "dit" else _published(dataset)
-    best: tuple[float, int, float] | None = None
-    for width in range(4, 1025, 2):
+    make: Callable[..., nn.Module]
+    widths: list[tuple[int, ...]]
+    if args.net == "dit":
+        make, widths = _dit(args, dataset), [(width,) for width in range(8, 1025, 4)]
+    else:  # as good as doubling
+        make = _published(dataset)
+        widths = [(first, 2 * first + more) for first in range(4, 129) for more in range(-2, 3)]
+    best: tuple[float, tuple[int, ...], float] | None = None
+    for width in widths:
         flops = _flops_of_shape(make, width, dataset.spec.shape)
         if flops is None:
             continue
         off = abs(flops / target - 1)
         if best is None or off < best[0]:
             best = off, width, flops
-        if flops > 1.2 * target:
+        if flops > 1.5 * target:
             break
     assert best is not None
     if best[0] > 0.05:
         raise SystemExit(f"the peer nearest in FLOPs is {best[0]:.0%} off")
-    return make(best[1]), best[2]
+    return make(*best[1]), best[2]
 
 
-def _flops_of_shape(make: Callable[[int], nn.Module], width: int, shape: tuple[int, int, int]) -> float | None:
+def _flops_of_shape(
+    make: Callable[..., nn.Module], width: tuple[int, ...], shape: tuple[int, int, int]
+) -> float | None:
     """Counted without weights or arithmetic, so that a search takes seconds; None where no network is so wide."""
     try:
         with torch.device("meta"):
-            module = make(width).to("meta")
+            module = make(*width).to("meta")
             one = torch.zeros(1)
             return counted(lambda: module(torch.zeros(1, *shape), one, one.long()))
     except ValueError:  # as the library says it of widths that its norms cannot divide
@@ -162,20 +170,20 @@ def _dit(args: Args, dataset: Dataset) -> Callable[[int], nn.Module]:
     return make
 
 
-def _published(dataset: Dataset) -> Callable[[int], nn.Module]:
+def _published(dataset: Dataset) -> Callable[[int, int], nn.Module]:
     from diffusers.models.unets.unet_2d import UNet2DModel
 
-    def make(width: int) -> nn.Module:
+    def make(first: int, inner: int) -> nn.Module:
         net = UNet2DModel(
             sample_size=dataset.spec.size[0],
             in_channels=dataset.spec.channels,
             out_channels=dataset.spec.channels,
             layers_per_block=2,
-            block_out_channels=(width, 2 * width, 2 * width, 2 * width),
+            block_out_channels=(first, inner, inner, inner),
             down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
             attention_head_dim=None,  # one head
-            norm_num_groups=math.gcd(width, 32),
+            norm_num_groups=math.gcd(first, inner, 32),
             num_class_embeds=len(dataset.labels),
         )
         return Peer(net, "class_labels")
