@@ -45,7 +45,7 @@ class Couplings(nn.Module):
     def __init__(self, code: int, label: int, depth: int) -> None:
         super().__init__()
         inside = min(_WIDER * code, _WIDEST)
-        self.halves = code // 2, code - code // 2
+        self.halves = [code // 2, code - code // 2]
         self.steps = nn.ModuleList(
             _Coupling(self.halves[i % 2] + label, self.halves[(i + 1) % 2], inside) for i in range(depth)
         )
