@@ -4,7 +4,7 @@
 
 A codec's latents are kept in 8 bits each, between -4 and 4 deviations, and packed by zlib; tokens of ``vq-codec`` in as
 few whole bits as there are codes. JPEG and WebP have the quality whose mean size comes nearest to that. Judged are
---samples pictures of the set: PSNR, SSIM, and the Fréchet distance of what comes back to the whole set.
+--held pictures that no codec has trained on: PSNR, SSIM, and the Fréchet distance of what comes back to the whole set.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from PIL import Image
 import limner
 from limner.contracts import Codec, Tokenizer
 from limner.data import Dataset
+from limner.data.build import chosen
 from limner.features.extractor import as_tensor
 from limner.metrics import evaluate
 from limner.metrics.fidelity import psnr, ssim
@@ -52,7 +53,7 @@ class Args:
         recipe: kl-codec or vq-codec.
         factors: of the codecs.
         minutes: of each training.
-        samples: judged.
+        held: pictures kept from the trainings, and judged.
         extractor: what looks at the pictures.
         seed: of the trainings.
         out: where finished cells, runs and pictures are kept.
@@ -62,7 +63,7 @@ class Args:
     recipe: Literal["kl-codec", "vq-codec"] = "kl-codec"
     factors: tuple[int, ...] = (4, 8)
     minutes: float = 10.0
-    samples: int = 1_000
+    held: int = 300
     extractor: str = "squeezenet"
     seed: int = 1
     out: Path = Path("build/codecs")
@@ -126,7 +127,8 @@ def judged(back: Pictures, truth: Pictures, dataset: Dataset, extractor: str) ->
 
 def main(args: Args) -> None:
     dataset = limner.open_dataset(args.data, progress=False)
-    which = np.linspace(0, len(dataset) - 1, min(args.samples, len(dataset))).astype(np.int64)
+    seen = len(dataset) - args.held
+    which = np.setdiff1d(np.arange(len(dataset)), chosen(len(dataset), seen))
     truth = np.ascontiguousarray(eight_bit(dataset.images)[which])
     cells = Cells.of(args.out / f"{args.data.replace('/', '-')}.json")
     shown = [truth[:_SHOWN]]
@@ -139,7 +141,10 @@ def main(args: Args) -> None:
     for factor in args.factors:
         name = f"{args.recipe} /{factor}"
         run = args.out / f"{args.recipe}-{factor}-{args.minutes:g}min-{args.seed}"
-        trained(run, args.recipe, args.data, args.minutes, args.seed, "--net.factor", str(factor))
+        trained(
+            run, args.recipe, args.data, args.minutes, args.seed,
+            "--net.factor", str(factor), "--data.limit", str(seen),
+        )  # fmt: skip
         ours = cells.keep(name, lambda run=run: cell(lambda: (*through(run, truth), {})))  # type: ignore[misc]
         for kind in ("JPEG", "WEBP"):
 

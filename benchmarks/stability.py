@@ -14,19 +14,15 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 import tyro
 
 import limner
 from limner.data import DataConfig, Dataset
-from limner.metrics import evaluate
-from limner.random import bits
 from limner.training.grids import grid, save_png
 from mnist import Cell, Cells
 from runs import trained
+from set_judge import halves, row, scores
 
-METRICS = ("fd", "precision", "recall", "coverage")
 FACES, SIZE, DRAWN, SHOWN = "orl", 64, 20_000, 40
 
 
@@ -51,19 +47,6 @@ class Args:
     out: Path = Path("build/stability")
 
 
-def scores(pictures: np.ndarray, against: Dataset, extractor: str) -> Cell:
-    eyes = limner.load_extractor(extractor, shape=against.images.shape[1:])
-    report = evaluate(pictures, against, extractor=eyes, metrics=METRICS)
-    return {name: report.value(name) for name in METRICS}
-
-
-def halves(faces: Dataset, extractor: str) -> Cell:
-    """What one half scores beside the other."""
-    order = bits(2024, torch.arange(len(faces)), "halves")[:, 0].argsort(stable=True).numpy()
-    one, other = (faces.subset(np.sort(part)) for part in np.array_split(order, 2))
-    return scores(np.ascontiguousarray(one.images), other, extractor)
-
-
 def cell(args: Args, faces: Dataset, recipe: str, augment: str, seed: int) -> Cell:
     run = args.out / f"{recipe}-{augment}-{args.minutes:g}min-{seed}"
     told = trained(
@@ -86,14 +69,14 @@ def main(args: Args) -> None:
     print("| recipe | augmentation | images | fd | precision | recall, least | coverage, least | collapsed |")
     print("|---|---|---|---|---|---|---|---|")
     for recipe, augment in sides:
-        rows = [row for seed in args.seeds if (row := cells.done.get(f"{recipe}, {augment} seed {seed}"))]
-        fallen = sum(any(row[key] < args.floor * real[key] for key in ("recall", "coverage")) for row in rows)
-        images, fd, precision = (statistics.median(row[key] for row in rows) for key in ("images", "fd", "precision"))
-        least = " | ".join(f"{min(row[key] for row in rows):.3f}" for key in ("recall", "coverage"))
+        rows = [one for seed in args.seeds if (one := cells.done.get(f"{recipe}, {augment} seed {seed}"))]
+        fallen = sum(any(one[key] < args.floor * real[key] for key in ("recall", "coverage")) for one in rows)
+        images, fd, precision = (statistics.median(one[key] for one in rows) for key in ("images", "fd", "precision"))
+        least = " | ".join(f"{min(one[key] for one in rows):.3f}" for key in ("recall", "coverage"))
         print(
             f"| {recipe} | {augment} | {images:,.0f} | {fd:.4g} | {precision:.3f} | {least} | {fallen} of {len(rows)} |"
         )
-    print("| half beside half | | | " + " | ".join(f"{real[key]:.3f}" for key in METRICS) + " | |")
+    print(f"| half beside half | | | {row(real)} | |")
     print(f"collapsed: recall or coverage below {args.floor:g} x those of one half of the faces beside the other")
 
 

@@ -153,7 +153,7 @@ CONFIGS = {
     "residual": ResidualGANConfig(width=4, code=6, most=8),
     "chunks": ResidualGANConfig(width=4, code=7, most=8, spectral="both", attention=16, chunks=True),
     "stylegan2": StyleGAN2Config(width=4, code=6, most=8),
-    "r3gan": R3GANConfig(width=4, code=6, most=8, group=4),
+    "r3gan": R3GANConfig(width=4, code=6, most=8, group=4, bases=2),
     "vae": VAEConfig(width=4, code=6, couplings=2),
 }
 

@@ -19,7 +19,7 @@ NETS: dict[str, AdversarialNetConfig] = {
     "attention": ResidualGANConfig(width=4, code=7, most=8, spectral="both", attention=16, chunks=True, unshuffle=1),
     "spectral": ResidualGANConfig(width=4, code=6, most=8, spectral="critic", attention=64),
     "stylegan2": StyleGAN2Config(width=4, code=6, most=8),
-    "r3gan": R3GANConfig(width=4, code=6, most=8, group=4),
+    "r3gan": R3GANConfig(width=4, code=6, most=8, group=4, bases=2),
 }
 
 

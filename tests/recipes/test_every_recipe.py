@@ -47,7 +47,7 @@ SHAPES: dict[type, dict[str, object]] = {
     KLCodecConfig: {"width": 6, "channels": 2},
     VQCodecConfig: {"width": 6, "channels": 2, "codes": 12},
     PaletteConfig: {"colours": 12},
-    R3GANConfig: {"width": 8, "code": 8, "most": 16, "group": 4},
+    R3GANConfig: {"width": 8, "code": 8, "most": 16, "group": 4, "expansion": 2},
 }
 
 

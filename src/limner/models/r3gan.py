@@ -42,6 +42,8 @@ class R3GANConfig(FoldedPairConfig):
         blocks: residual blocks for each size of maps.
         expansion: channels inside a block, in those outside.
         group: channels that a convolution inside a block mixes.
+        bases: learned maps that a code weighs, channel by channel, to begin with. One, as published, is enough where
+            there are many more channels than codes have numbers.
     """
 
     kind: Literal["r3gan"] = "r3gan"
@@ -49,12 +51,14 @@ class R3GANConfig(FoldedPairConfig):
     blocks: int = 1
     expansion: int = 2
     group: int = 16
+    bases: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         within("net.blocks", self.blocks, 1, 64)
         within("net.expansion", self.expansion, 1, 16)
         within("net.group", self.group, 1, 16384)
+        within("net.bases", self.bases, 1, 256)
 
     def generator(self, spec: ImageSpec, classes: int) -> R3GANGenerator:
         return R3GANGenerator(self, spec, classes)
@@ -116,8 +120,9 @@ class R3GANGenerator(Generator):
         self.sizes = halvings(spec.size)[::-1]
         widths = doubled(config.width, config.most, len(self.sizes))[::-1]
         self.label = nn.Embedding(classes, config.code) if classes else None
-        self.basis = nn.Parameter(torch.randn(widths[0], *self.sizes[0]))
-        self.project = _made(nn.Linear(config.code * (2 if classes else 1), widths[0], bias=False), 1.0)
+        self.basis = nn.Parameter(torch.randn(config.bases, widths[0], *self.sizes[0]))
+        heard = config.code * (2 if classes else 1)
+        self.project = _made(nn.Linear(heard, config.bases * widths[0], bias=False), config.bases ** (-1 / 2))
         self.stages = _blocks(widths, config)
         self.narrow = nn.ModuleList(_made(nn.Conv2d(a, b, 1, bias=False), 1.0) for a, b in pairwise(widths))
         self.head = _made(nn.Conv2d(widths[-1], spec.channels, 1, bias=False), 1.0)
@@ -128,7 +133,8 @@ class R3GANGenerator(Generator):
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
         if self.label is not None and cond.label is not None:
             w = torch.cat([w, self.label(cond.label)], dim=1)
-        h = (self.basis * self.project(w)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        shares = self.project(w).unflatten(1, self.basis.shape[:2])
+        h = torch.einsum("nbc,bchw->nchw", shares, self.basis).contiguous(memory_format=torch.channels_last)
         h = self.stages[0](h)
         for narrow, stage, size in zip(self.narrow, self.stages[1:], self.sizes[1:], strict=True):
             h = stage(twice(narrow(h))[:, :, : size[0], : size[1]])

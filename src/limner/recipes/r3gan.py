@@ -8,9 +8,10 @@ from limner.recipes.decode import AdversarialRecipe
 from limner.recipes.sizes import Size
 from limner.training.config import TrainingConfig
 
+# Few channels are best mixed all together, and hear more of a code by several bases (docs/report-card.md).
 NETS: dict[Size, R3GANConfig] = {
-    "tiny": R3GANConfig(width=16),
-    "small": R3GANConfig(width=24),
+    "tiny": R3GANConfig(width=16, expansion=1, group=1024, bases=4),
+    "small": R3GANConfig(width=24, expansion=1, group=1024, bases=4),
     "base": R3GANConfig(width=64, blocks=2),
     "large": R3GANConfig(width=128, blocks=2),
 }
@@ -24,5 +25,5 @@ def r3gan(size: Size = "small") -> AdversarialRecipe:
         objective=AdversarialConfig(game="relativistic", penalty=ZeroCentredPenalty(gamma=10.0, both=True, every=4)),
         optimizer=AdamWConfig(lr=2e-3, betas=(0.0, 0.99)),
         critic_optimizer=AdamWConfig(lr=2e-3, betas=(0.0, 0.99)),
-        training=TrainingConfig(batch=32, clip=0.0, precision="float32"),
+        training=TrainingConfig(batch=64, clip=0.0, precision="float32"),
     )
