@@ -1,9 +1,9 @@
 """Codecs beside JPEG and WebP at equal bytes.
 
-    LIMNER_MIRROR=DIR python benchmarks/codecs.py --data flowers96 --factors 4 8 --minutes 10
+    LIMNER_MIRROR=DIR python benchmarks/codecs.py --data flowers --factors 4 8 --minutes 10
 
-A codec's latents are kept in 8 bits each, between -4 and 4 deviations, and packed by zlib; tokens of ``vq-codec`` in as
-few whole bits as there are codes. JPEG and WebP have the quality whose mean size comes nearest to that. Judged are
+A codec's latents are kept as whole numbers of --step deviations, packed by zlib; tokens of ``vq-codec`` in as few whole
+bits as there are codes. JPEG and WebP have the quality whose mean size comes nearest to that. Judged are
 --held pictures that no codec has trained on: PSNR, SSIM, and the Fréchet distance of what comes back to the whole set.
 """
 
@@ -39,8 +39,6 @@ from pixels import eight_bit
 from runs import trained
 
 Pictures = npt.NDArray[np.uint8]
-#: Deviations of a latent that 8 bits reach to.
-_REACH = 4.0
 _SHOWN = 10
 
 
@@ -53,6 +51,7 @@ class Args:
         recipe: kl-codec or vq-codec.
         factors: of the codecs.
         minutes: of each training.
+        step: of the numbers that latents are kept as, in deviations; 127 of them each way are enough.
         held: pictures kept from the trainings, and judged.
         extractor: what looks at the pictures.
         seed: of the trainings.
@@ -63,6 +62,7 @@ class Args:
     recipe: Literal["kl-codec", "vq-codec"] = "kl-codec"
     factors: tuple[int, ...] = (4, 8)
     minutes: float = 10.0
+    step: float = 0.25
     held: int = 300
     extractor: str = "squeezenet"
     seed: int = 1
@@ -70,7 +70,7 @@ class Args:
 
 
 @torch.no_grad()
-def through(run: Path, pictures: Pictures) -> tuple[Pictures, float]:
+def through(run: Path, pictures: Pictures, step: float) -> tuple[Pictures, float]:
     """What comes back of latents as they are kept, and the mean bytes of a picture."""
     model = limner.load(run)
     net = model.net
@@ -84,9 +84,9 @@ def through(run: Path, pictures: Pictures) -> tuple[Pictures, float]:
             sizes += [math.ceil(tokens[0].numel() * bits / 8)] * len(x)
             z = net.embed(tokens)
         else:
-            levels = ((net.encode(x) / _REACH).clamp(-1, 1) * 127).round()
+            levels = (net.encode(x) / step).round().clamp(-127, 127)
             sizes += [len(zlib.compress(one.to(torch.int8).numpy().tobytes(), 9)) for one in levels]
-            z = levels / 127 * _REACH
+            z = levels * step
         back.append(to_pixels(net.decode(z), 8))
     return np.concatenate(back), float(np.mean(sizes))
 
@@ -145,7 +145,7 @@ def main(args: Args) -> None:
             run, args.recipe, args.data, args.minutes, args.seed,
             "--net.factor", str(factor), "--data.limit", str(seen),
         )  # fmt: skip
-        ours = cells.keep(name, lambda run=run: cell(lambda: (*through(run, truth), {})))  # type: ignore[misc]
+        ours = cells.keep(name, lambda run=run: cell(lambda: (*through(run, truth, args.step), {})))  # type: ignore[misc]
         for kind in ("JPEG", "WEBP"):
 
             def beside(kind: str = kind, size: float = float(ours["bytes"])) -> tuple[Pictures, float, dict[str, Any]]:

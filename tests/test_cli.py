@@ -296,7 +296,13 @@ def test_recipes_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert costs == sorted(costs)
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+#: One of each class of settings; of others, what each is made of takes seconds to count.
+COUNTED = ("flow", "consistency", "dcgan", "drift", "vae", "kl-codec", "vq-codec", "palette")
+
+
+@pytest.mark.parametrize(
+    "name", [*COUNTED, *(pytest.param(one, marks=pytest.mark.slow) for one in sorted(set(RECIPES) - set(COUNTED)))]
+)
 def test_every_recipe_tells_its_cost(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["recipes", name, "--json"])
     sizes = json.loads(capsys.readouterr().out)["recipes"][name]["sizes"].values()

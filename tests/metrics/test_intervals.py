@@ -56,7 +56,7 @@ def test_a_bootstrap_of_pictures_would_raise_the_frechet_distance_and_the_jackkn
     assert low < value < high
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.4], ids=["same", "apart"])
+@pytest.mark.parametrize("shift", [0.4, pytest.param(0.0, marks=pytest.mark.slow)], ids=["apart", "same"])
 def test_the_interval_of_kid(shift: float) -> None:
     real = _normal(120, 8, 1)
 

@@ -12,6 +12,7 @@ from limner.models import KLCodecConfig, PaletteConfig, PatchCritic, VQCodec, VQ
 CONFIGS = {
     "kl": KLCodecConfig(width=4, channels=3, most=8),
     "kl-8": KLCodecConfig(width=4, channels=3, most=8, factor=8, blocks=2, unshuffle=4),
+    "kl-4": KLCodecConfig(width=4, channels=3, most=8, unshuffle=4),
     "kl-1": KLCodecConfig(width=4, channels=3, most=8, unshuffle=1),
     "kl-2": KLCodecConfig(width=4, channels=3, most=8, factor=2),
     "vq": VQCodecConfig(width=4, channels=3, most=8, codes=11),
@@ -49,6 +50,21 @@ def test_latents_are_brought_to_size_and_back() -> None:
         one.square.fill_(4.25)
         torch.testing.assert_close(one.encode(x), (plain - 0.5) / 2)
         torch.testing.assert_close(one.decode(one.encode(x)), one.decoded(plain))
+
+
+@pytest.mark.parametrize("name", ["kl", "kl-8", "kl-4"])
+@torch.no_grad()
+def test_a_fresh_codec_is_a_linear_map_of_each_place(name: str) -> None:
+    one = codec(name, ImageSpec(2, (32, 32), "LA")).double()
+    a, b = torch.randn(2, 2, 2, 32, 32).double()
+    nothing = one.encode(torch.zeros_like(a))
+    torch.testing.assert_close(one.encode(a + b) - nothing, one.encode(a) + one.encode(b) - 2 * nothing)
+    side = 32 // nothing.shape[2]
+    other = a.clone()
+    other[:, :, side : 2 * side, 2 * side : 3 * side] += 1
+    changed = (one.encode(other) - one.encode(a)).abs().sum(1) > 0
+    assert changed[:, 1, 2].all()
+    assert changed.sum() == 2
 
 
 @pytest.mark.parametrize("name", ["vq", "fsq"])

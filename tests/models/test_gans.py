@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -37,6 +38,15 @@ def test_halvings(shorter: int, longer: int, wide: bool) -> None:
         assert max(a, b) > 7
         assert 0 <= 2 * c - a <= 1
         assert 0 <= 2 * d - b <= 1
+
+
+@pytest.mark.parametrize(("size", "side"), [((28, 28), 2), ((64, 48), 4), ((96, 96), 8), ((20, 20), 1), ((8, 8), 1)])
+def test_pictures_are_folded_by_their_size(size: tuple[int, int], side: int) -> None:
+    spec = ImageSpec(1, size, "L")
+    for config in (ResidualGANConfig(width=4, most=8), StyleGAN2Config(width=4, most=8), R3GANConfig(width=4, most=8)):
+        assert config.generator(spec, 0).unshuffle == config.critic(spec, 0).unshuffle == side
+        as_told = replace(config, unshuffle=2).generator(spec, 0).unshuffle
+        assert as_told == (1 if max(size) < 15 else 2)
 
 
 @pytest.mark.parametrize("name", NETS)

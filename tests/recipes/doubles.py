@@ -21,8 +21,8 @@ from limner.training.trainer import Trainer
 
 #: No even share for two processes, in micro-batches that are not even either.
 BATCH, PARTS = 7, 2
-#: Where one iteration is looked at, and where the weights are.
-STARTS, END = (0, 50), 100
+#: Where the weights are looked at.
+END = 100
 
 
 def trainer(name: str, dataset: Dataset, world: World, parts: int = PARTS) -> Trainer:
@@ -78,13 +78,13 @@ def weights(run: Trainer) -> dict[str, Tensor]:
     return {**run.objective.state_dict(), **{f"ema {n}": v for n, v in run.state.ema.modules.state_dict().items()}}
 
 
-def together(bars: Path, folder: Path, starts: tuple[str, ...], ends: tuple[str, ...]) -> None:
+def together(bars: Path, folder: Path, names: tuple[str, ...], starts: tuple[int, ...], ends: tuple[str, ...]) -> None:
     """As one of several processes: from each state in ``folder/RECIPE/START`` one iteration, and on to the end of
     some."""
     world = join()
     dataset = open_dataset(str(bars), cache=folder / "cache", progress=False)
-    for name in starts:
-        for start in STARTS:
+    for name in names:
+        for start in starts:
             run = trainer(name, dataset, world)
             run.progress = load_checkpoint(folder / name / str(start), run.state)
             assert run.progress.iteration == start

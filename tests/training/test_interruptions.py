@@ -61,7 +61,7 @@ def undisturbed(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+    "number", [*(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL]
 )
 def test_a_signal_costs_nothing(
     bars: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor], number: signal.Signals
@@ -172,7 +172,7 @@ def test_a_device_without_space() -> None:
 
 def test_damaged_checkpoints_and_snapshots(bars: Path, tmp_path: Path) -> None:
     settings = replace(quick(), training=replace(quick().training, checkpoint_seconds=0.0))
-    train(settings, str(bars), out=tmp_path / "run", images=320, show=False)
+    train(settings, str(bars), out=tmp_path / "run", images=96, show=False)
     older, newest = checkpoints(tmp_path / "run" / "checkpoints")
     whole = end(tmp_path / "run")
     newest.write_bytes(newest.read_bytes()[:1000])

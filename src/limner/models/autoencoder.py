@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from limner.contracts import LATENTS, Codec, ImageSpec, Tokenizer
 from limner.errors import UserError, within
 from limner.models.critic import doubled
-from limner.models.layers import GroupNorm, padded, silu
+from limner.models.layers import GroupNorm, fitted_fold, padded, silu, zeroed
+
+#: Largest fold that is fitted to pictures.
+_LARGEST = 4
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class KLCodecConfig:
         width: channels of the largest maps; they double with each halving.
         most: channels of any map, at most.
         blocks: residual blocks for each size of maps.
-        unshuffle: the largest maps are folded pictures, 1 / unshuffle the size; a power of two, at most ``factor``.
+        unshuffle: the largest maps are folded pictures, 1 / unshuffle the size; a power of two, at most ``factor``; 0
+            fits it to the pictures, so that their longer side is 12 or more, and at most 4.
     """
 
     kind: Literal["kl-codec"] = "kl-codec"
@@ -37,7 +41,7 @@ class KLCodecConfig:
     width: int = 32
     most: int = 256
     blocks: int = 1
-    unshuffle: int = 2
+    unshuffle: int = 0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -63,7 +67,7 @@ class VQCodecConfig:
     width: int = 32
     most: int = 256
     blocks: int = 1
-    unshuffle: int = 2
+    unshuffle: int = 0
     codes: int = 512
     channels: int = 8
     levels: tuple[int, ...] = ()
@@ -81,7 +85,7 @@ class VQCodecConfig:
 
 def _check(config: KLCodecConfig | VQCodecConfig) -> None:
     within("net.factor", config.factor, 2, 256)
-    within("net.unshuffle", config.unshuffle, 1, config.factor)
+    within("net.unshuffle", config.unshuffle, 0, config.factor)
     for name in ("factor", "unshuffle"):
         side = getattr(config, name)
         if side & (side - 1):
@@ -92,9 +96,14 @@ def _check(config: KLCodecConfig | VQCodecConfig) -> None:
     within("net.blocks", config.blocks, 1, 64)
 
 
-def _widths(config: KLCodecConfig | VQCodecConfig) -> list[int]:
+def _folding(config: KLCodecConfig | VQCodecConfig, size: tuple[int, int]) -> int:
+    """The fold of pictures of this (height, width)."""
+    return config.unshuffle or min(_LARGEST, fitted_fold(size), config.factor)
+
+
+def _widths(config: KLCodecConfig | VQCodecConfig, unshuffle: int) -> list[int]:
     """Channels of maps, from the largest ones."""
-    return doubled(config.width, config.most, (config.factor // config.unshuffle).bit_length())
+    return doubled(config.width, config.most, (config.factor // unshuffle).bit_length())
 
 
 def _norm(channels: int) -> GroupNorm:
@@ -121,45 +130,52 @@ def _blocks(channels: int, count: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Pictures (N, C, H, W) to maps (N, out, ceil(H / factor), ceil(W / factor))."""
+    """Pictures (N, C, H, W) to maps (N, out, ceil(H / factor), ceil(W / factor)): what a linear map makes of each place
+    (as the shortcuts of Chen et al. 2024, *Deep compression autoencoder*), and what a network adds to that."""
 
-    def __init__(self, config: KLCodecConfig | VQCodecConfig, channels: int, out: int) -> None:
+    def __init__(self, config: KLCodecConfig | VQCodecConfig, spec: ImageSpec, out: int) -> None:
         super().__init__()
-        widths = _widths(config)
-        self.factor, self.unshuffle = config.factor, config.unshuffle
-        self.stem = nn.Conv2d(channels * config.unshuffle**2, widths[0], 3, padding=1)
+        self.factor, self.unshuffle = config.factor, _folding(config, spec.size)
+        widths = _widths(config, self.unshuffle)
+        self.around = nn.Conv2d(spec.channels * self.factor**2, out, 1)
+        self.stem = nn.Conv2d(spec.channels * self.unshuffle**2, widths[0], 3, padding=1)
         self.stages = nn.ModuleList(_blocks(width, config.blocks) for width in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
-        self.norm, self.head = _norm(widths[-1]), nn.Conv2d(widths[-1], out, 3, padding=1)
+        self.norm, self.head = _norm(widths[-1]), zeroed(nn.Conv2d(widths[-1], out, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.pixel_unshuffle(padded(x, self.factor), self.unshuffle)
-        h = self.stem(x.contiguous(memory_format=torch.channels_last))
-        h = self.stages[0](h)
+        x = padded(x, self.factor)
+        flat, x = (
+            F.pixel_unshuffle(x, side).contiguous(memory_format=torch.channels_last)
+            for side in (self.factor, self.unshuffle)
+        )
+        h = self.stages[0](self.stem(x))
         for shrink, stage in zip(self.shrink, self.stages[1:], strict=True):
             h = stage(shrink(h))
-        out: Tensor = self.head(silu(self.norm(h)))
+        out: Tensor = self.head(silu(self.norm(h))) + self.around(flat)
         return out
 
 
 class Decoder(nn.Module):
-    """Maps (N, into, h, w) to pictures (N, C, h * factor, w * factor)."""
+    """Maps (N, into, h, w) to pictures (N, C, h * factor, w * factor), in the same two parts."""
 
-    def __init__(self, config: KLCodecConfig | VQCodecConfig, channels: int, into: int) -> None:
+    def __init__(self, config: KLCodecConfig | VQCodecConfig, spec: ImageSpec, into: int) -> None:
         super().__init__()
-        widths = _widths(config)[::-1]
-        self.unshuffle = config.unshuffle
+        self.factor, self.unshuffle = config.factor, _folding(config, spec.size)
+        widths = _widths(config, self.unshuffle)[::-1]
+        self.around = nn.Conv2d(into, spec.channels * self.factor**2, 1)
         self.stem = nn.Conv2d(into, widths[0], 3, padding=1)
         self.stages = nn.ModuleList(_blocks(width, config.blocks) for width in widths)
         self.grow = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.norm = _norm(widths[-1])
-        self.head = nn.Conv2d(widths[-1], channels * config.unshuffle**2, 3, padding=1)
+        self.head = zeroed(nn.Conv2d(widths[-1], spec.channels * self.unshuffle**2, 3, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.stages[0](self.stem(z))
         for grow, stage in zip(self.grow, self.stages[1:], strict=True):
             h = stage(grow(F.interpolate(h, scale_factor=2.0, mode="nearest")))
-        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.unshuffle)
+        added = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.unshuffle)
+        return F.pixel_shuffle(self.around(z), self.factor) + added
 
 
 class KLCodec(Codec):
@@ -173,8 +189,8 @@ class KLCodec(Codec):
     def __init__(self, config: KLCodecConfig, spec: ImageSpec) -> None:
         super().__init__()
         self.factor, self.channels, self.size = config.factor, config.channels, spec.size
-        self.encoder = Encoder(config, spec.channels, 2 * config.channels)
-        self.decoder = Decoder(config, spec.channels, config.channels)
+        self.encoder = Encoder(config, spec, 2 * config.channels)
+        self.decoder = Decoder(config, spec, config.channels)
         # Of latents as the encoder makes them, followed in training and kept with the weights.
         self.mean: Tensor
         self.square: Tensor
@@ -221,8 +237,8 @@ class VQCodec(Tokenizer):
         super().__init__()
         self.factor, self.size = config.factor, spec.size
         self.channels = len(config.levels) or config.channels
-        self.encoder = Encoder(config, spec.channels, self.channels)
-        self.decoder = Decoder(config, spec.channels, self.channels)
+        self.encoder = Encoder(config, spec, self.channels)
+        self.decoder = Decoder(config, spec, self.channels)
         codes = _combinations(config.levels) if config.levels else torch.randn(config.codes, self.channels)
         self.tokens, self.rounded = len(codes), bool(config.levels)
         self.codes: Tensor

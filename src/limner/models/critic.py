@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, ImageSpec
 from limner.errors import UserError, within
-from limner.models.layers import padded
+from limner.models.layers import LARGEST_FOLD, fitted_fold, padded
 
 #: Longest side of the smallest maps that a stack of halvings ends with.
 _SMALLEST = 7
@@ -42,14 +42,14 @@ class FoldedPairConfig(PairConfig):
 
     Attributes:
         unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
-            slower.
+            slower; 0 fits it to the pictures, so that the longer side of the largest maps is 12 to 23.
     """
 
-    unshuffle: int = 2
+    unshuffle: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("net.unshuffle", self.unshuffle, 1, 16)
+        within("net.unshuffle", self.unshuffle, 0, LARGEST_FOLD)
 
 
 class Critic(nn.Module):
@@ -109,7 +109,9 @@ def unfolded(x: Tensor, side: int, size: tuple[int, int]) -> Tensor:
 
 
 def folding(size: tuple[int, int], side: int) -> int:
-    """``side``, or 1 where pictures so small would leave maps that cannot be halved."""
+    """``side``, fitted to pictures of this (height, width) where it is 0, or 1 where pictures so small would leave maps
+    that cannot be halved."""
+    side = side or fitted_fold(size)
     return side if -(-max(size) // side) > _SMALLEST else 1
 
 

@@ -7,7 +7,6 @@ time goes into the finest resolution, and folding it away buys several times as 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,12 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
-from limner.models.layers import GroupNorm, attend, padded, scaled, silu, zeroed
-
-#: Shortest longer side that an automatic stem leaves.
-_SHORTEST = 12
-#: Largest unshuffle, also where that leaves more.
-_LARGEST = 64
+from limner.models.layers import LARGEST_FOLD, GroupNorm, attend, fitted_fold, padded, scaled, silu, zeroed
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class UNetConfig:
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        bounds = {"width": (1, 8192), "blocks": (1, 64), "unshuffle": (0, _LARGEST), "dropout": (0, 0.99)}
+        bounds = {"width": (1, 8192), "blocks": (1, 64), "unshuffle": (0, LARGEST_FOLD), "dropout": (0, 0.99)}
         for name, (lowest, highest) in bounds.items():
             within(f"net.{name}", getattr(self, name), lowest, highest)
         if not 1 <= len(self.multipliers) <= 12 or not all(1 <= m <= 64 for m in self.multipliers):
@@ -64,9 +58,7 @@ class UNetConfig:
 
     def fitted(self, size: tuple[int, int]) -> UNetConfig:
         """With nothing left to be fitted to pictures of this (height, width)."""
-        if self.unshuffle:
-            return self
-        return replace(self, unshuffle=min(_LARGEST, 2 ** max(0, math.floor(math.log2(max(size) / _SHORTEST)))))
+        return self if self.unshuffle else replace(self, unshuffle=fitted_fold(size))
 
     def build(self, spec: ImageSpec, classes: int, channels: int, *, jumps: bool = False) -> UNet:
         """The network with fresh weights, for pictures of ``spec``; it gives ``channels`` channels. With ``jumps`` it

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from limner.models import ResidualGANConfig
+from dataclasses import replace
+
 from limner.objectives import AdamWConfig, AdversarialConfig, ZeroCentredPenalty
 from limner.recipes.decode import AdversarialRecipe
 from limner.recipes.sizes import Size
-from limner.recipes.wgan_gp import WIDTHS
+from limner.recipes.wgan_gp import NETS
 from limner.training.config import TrainingConfig
 
 
@@ -17,7 +18,7 @@ def biggan(size: Size = "small") -> AdversarialRecipe:
     adam = AdamWConfig(lr=1e-3, betas=(0.0, 0.99))
     return AdversarialRecipe(
         recipe="biggan",
-        net=ResidualGANConfig(width=WIDTHS[size], code=80, attention=16, chunks=True),
+        net=replace(NETS[size], code=80, attention=16, chunks=True),
         objective=AdversarialConfig(game="hinge", orthogonal=1e-4, penalty=ZeroCentredPenalty(gamma=2.0, every=4)),
         optimizer=adam,
         critic_optimizer=adam,

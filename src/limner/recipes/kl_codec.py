@@ -10,9 +10,9 @@ from limner.recipes.sizes import Size
 from limner.training.config import TrainingConfig
 
 NETS: dict[Size, KLCodecConfig] = {
-    "tiny": KLCodecConfig(width=24),
-    "small": KLCodecConfig(width=48),
-    "base": KLCodecConfig(width=96, blocks=2, most=512),
+    "tiny": KLCodecConfig(width=56),
+    "small": KLCodecConfig(width=96),
+    "base": KLCodecConfig(width=128, blocks=2, most=512),
     "large": KLCodecConfig(width=128, blocks=2, unshuffle=1, most=512),
 }
 
@@ -25,5 +25,5 @@ def kl_codec(size: Size = "small") -> KLCodecRecipe:
         objective=ReconstructionConfig(),
         optimizer=MuonConfig(),
         critic_optimizer=AdamWConfig(lr=4e-4, betas=(0.5, 0.9)),
-        training=TrainingConfig(batch=32, precision="float32"),
+        training=TrainingConfig(batch=8, precision="float32"),
     )

@@ -13,7 +13,7 @@ NETS: dict[Size, R3GANConfig] = {
     "tiny": R3GANConfig(width=16, expansion=1, group=1024, bases=4),
     "small": R3GANConfig(width=24, expansion=1, group=1024, bases=4),
     "base": R3GANConfig(width=64, blocks=2),
-    "large": R3GANConfig(width=128, blocks=2),
+    "large": R3GANConfig(width=128, blocks=2, unshuffle=1),
 }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from limner.models import ResidualGANConfig
+from dataclasses import replace
+
 from limner.objectives import AdamWConfig, AdversarialConfig, ZeroCentredPenalty
 from limner.recipes.decode import AdversarialRecipe
 from limner.recipes.sizes import Size
-from limner.recipes.wgan_gp import WIDTHS
+from limner.recipes.wgan_gp import NETS
 from limner.training.config import TrainingConfig
 
 
@@ -16,7 +17,7 @@ def sagan(size: Size = "small") -> AdversarialRecipe:
     # (docs/report-card.md).
     return AdversarialRecipe(
         recipe="sagan",
-        net=ResidualGANConfig(width=WIDTHS[size], spectral="both", code=80, attention=16, chunks=True),
+        net=replace(NETS[size], spectral="both", code=80, attention=16, chunks=True),
         objective=AdversarialConfig(game="hinge", penalty=ZeroCentredPenalty(gamma=2.0, every=4)),
         optimizer=AdamWConfig(lr=1e-3, betas=(0.0, 0.99)),
         critic_optimizer=AdamWConfig(lr=2e-3, betas=(0.0, 0.99)),

@@ -9,9 +9,9 @@ from limner.recipes.sizes import Size
 from limner.training.config import TrainingConfig
 
 NETS: dict[Size, VQCodecConfig] = {
-    "tiny": VQCodecConfig(width=24, codes=256),
-    "small": VQCodecConfig(width=48, codes=512),
-    "base": VQCodecConfig(width=96, blocks=2, most=512, codes=1024),
+    "tiny": VQCodecConfig(width=56, codes=256),
+    "small": VQCodecConfig(width=96, codes=512),
+    "base": VQCodecConfig(width=128, blocks=2, most=512, codes=1024),
     "large": VQCodecConfig(width=128, blocks=2, unshuffle=1, most=512, codes=4096),
 }
 
@@ -24,5 +24,5 @@ def vq_codec(size: Size = "small") -> VQCodecRecipe:
         objective=ReconstructionConfig(),
         optimizer=MuonConfig(),
         critic_optimizer=AdamWConfig(lr=4e-4, betas=(0.5, 0.9)),
-        training=TrainingConfig(batch=32, precision="float32"),
+        training=TrainingConfig(batch=8, precision="float32"),
     )

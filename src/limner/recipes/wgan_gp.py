@@ -8,7 +8,13 @@ from limner.recipes.decode import AdversarialRecipe
 from limner.recipes.sizes import Size
 from limner.training.config import TrainingConfig
 
-WIDTHS: dict[Size, int] = {"tiny": 12, "small": 24, "base": 64, "large": 128}
+#: Shared by the recipes on residual networks.
+NETS: dict[Size, ResidualGANConfig] = {
+    "tiny": ResidualGANConfig(width=12),
+    "small": ResidualGANConfig(width=24),
+    "base": ResidualGANConfig(width=64),
+    "large": ResidualGANConfig(width=128, unshuffle=1),
+}
 
 
 def wgan_gp(size: Size = "small") -> AdversarialRecipe:
@@ -17,7 +23,7 @@ def wgan_gp(size: Size = "small") -> AdversarialRecipe:
     adam = AdamWConfig(lr=1e-3, betas=(0.0, 0.9))
     return AdversarialRecipe(
         recipe="wgan-gp",
-        net=ResidualGANConfig(width=WIDTHS[size]),
+        net=NETS[size],
         objective=AdversarialConfig(game="wasserstein", critic_steps=2, penalty=GradientPenalty(weight=10.0)),
         optimizer=adam,
         critic_optimizer=adam,
