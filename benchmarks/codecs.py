@@ -1,10 +1,12 @@
 """Codecs beside JPEG and WebP at equal bytes.
 
-    LIMNER_MIRROR=DIR python benchmarks/codecs.py --data flowers --factors 4 8 --minutes 10
+    LIMNER_MIRROR=DIR python benchmarks/codecs.py --data flowers --minutes 10
+    LIMNER_MIRROR=DIR python benchmarks/codecs.py --recipe vq-codec --factors 4 --channels 8
 
 A codec's latents are kept as whole numbers of --step deviations, packed by zlib; tokens of ``vq-codec`` in as few whole
-bits as there are codes. JPEG and WebP have the quality whose mean size comes nearest to that. Judged are
---held pictures that no codec has trained on: PSNR, SSIM, and the Fréchet distance of what comes back to the whole set.
+bits as there are codes. JPEG and WebP have the quality whose mean size comes nearest to that; less than a least size
+they cannot. Judged are --held pictures that no codec has trained on: PSNR, SSIM, and the Fréchet distance of what comes
+back to the whole set.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Args:
     Attributes:
         data: the pictures.
         recipe: kl-codec or vq-codec.
-        factors: of the codecs.
+        factors: of the codecs ...
+        channels: ... and of their latents, for each.
         minutes: of each training.
         step: of the numbers that latents are kept as, in deviations; 127 of them each way are enough.
         held: pictures kept from the trainings, and judged.
@@ -60,7 +63,8 @@ class Args:
 
     data: str = "flowers"
     recipe: Literal["kl-codec", "vq-codec"] = "kl-codec"
-    factors: tuple[int, ...] = (4, 8)
+    factors: tuple[int, ...] = (4, 8, 8)
+    channels: tuple[int, ...] = (4, 4, 16)
     minutes: float = 10.0
     step: float = 0.25
     held: int = 300
@@ -138,12 +142,12 @@ def main(args: Args) -> None:
         shown.append(back[:_SHOWN])
         return {"bytes": size} | about | judged(back, truth, dataset, args.extractor)
 
-    for factor in args.factors:
-        name = f"{args.recipe} /{factor}"
-        run = args.out / f"{args.recipe}-{factor}-{args.minutes:g}min-{args.seed}"
+    for factor, channels in zip(args.factors, args.channels, strict=True):
+        name = f"{args.recipe} /{factor}, {channels} channels"
+        run = args.out / f"{args.recipe}-{factor}-{channels}-{args.minutes:g}min-{args.seed}"
         trained(
             run, args.recipe, args.data, args.minutes, args.seed,
-            "--net.factor", str(factor), "--data.limit", str(seen),
+            "--net.factor", str(factor), "--net.channels", str(channels), "--data.limit", str(seen),
         )  # fmt: skip
         ours = cells.keep(name, lambda run=run: cell(lambda: (*through(run, truth, args.step), {})))  # type: ignore[misc]
         for kind in ("JPEG", "WEBP"):

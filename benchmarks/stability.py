@@ -1,10 +1,11 @@
 """Whether generators with a critic collapse on a few hundred pictures, with and without ADA.
 
-    LIMNER_MIRROR=DIR python benchmarks/stability.py --recipes wgan-gp sagan stylegan2 --seeds 1 2 3 4 5 --minutes 3
+    LIMNER_MIRROR=DIR python benchmarks/stability.py --recipes wgan-gp sagan stylegan2 --seeds 1 2 3 4 5 --minutes 10
 
-310 faces at 64x64. Samples are judged by the pictures that they were learned from, as many as there are of those; a run
-has collapsed whose recall or coverage is below the stated floor, a share of what one half of the faces scores beside
-the other half. Finished cells and runs are kept in --out.
+310 faces at 64x64, networks of a size that two cores train at that resolution in minutes. Samples are judged by the
+pictures that they were learned from, as many as there are of those; a run has collapsed whose recall or coverage is
+below the stated floor, a share of what one half of the faces scores beside the other half. Finished cells and runs are
+kept in --out.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tyro
 
 import limner
 from limner.data import DataConfig, Dataset
+from limner.recipes import Size
 from limner.training.grids import grid, save_png
 from mnist import Cell, Cells
 from runs import trained
@@ -34,6 +36,7 @@ class Args:
         recipes: which.
         seeds: of trainings.
         minutes: of each.
+        size: of the networks.
         floor: the least share of the recall and the coverage of real faces.
         extractor: what looks at the faces.
         out: where finished cells, runs and pictures are kept.
@@ -41,9 +44,10 @@ class Args:
 
     recipes: tuple[str, ...] = ("wgan-gp", "sagan", "stylegan2")
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    minutes: float = 3.0
+    minutes: float = 10.0
+    size: Size = "tiny"
     floor: float = 0.2
-    extractor: str = "squeezenet"
+    extractor: str = "wavelets"
     out: Path = Path("build/stability")
 
 
@@ -51,7 +55,7 @@ def cell(args: Args, faces: Dataset, recipe: str, augment: str, seed: int) -> Ce
     run = args.out / f"{recipe}-{augment}-{args.minutes:g}min-{seed}"
     told = trained(
         run, recipe, FACES, args.minutes, seed,
-        "--data.size", str(SIZE), str(SIZE), "--objective.augment.kind", augment,
+        "--size", args.size, "--data.size", str(SIZE), str(SIZE), "--objective.augment.kind", augment,
     )  # fmt: skip
     drawn = limner.sample(limner.load(run), len(faces), seed=DRAWN)
     save_png(grid(drawn[:SHOWN], columns=10), run.with_suffix(".png"))

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from limner.contracts import LATENTS, Codec, ImageSpec, Tokenizer
 from limner.errors import UserError, within
 from limner.models.critic import doubled
-from limner.models.layers import GroupNorm, fitted_fold, padded, silu, zeroed
-
-#: Largest fold that is fitted to pictures.
-_LARGEST = 4
+from limner.models.folding import fitted_fold
+from limner.models.layers import GroupNorm, padded, silu, zeroed
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class KLCodecConfig:
         most: channels of any map, at most.
         blocks: residual blocks for each size of maps.
         unshuffle: the largest maps are folded pictures, 1 / unshuffle the size; a power of two, at most ``factor``; 0
-            fits it to the pictures, so that their longer side is 12 or more, and at most 4.
+            fits it to the pictures, so that the longer side is 12 to 23, or as near as ``factor`` lets it.
     """
 
     kind: Literal["kl-codec"] = "kl-codec"
@@ -98,7 +96,7 @@ def _check(config: KLCodecConfig | VQCodecConfig) -> None:
 
 def _folding(config: KLCodecConfig | VQCodecConfig, size: tuple[int, int]) -> int:
     """The fold of pictures of this (height, width)."""
-    return config.unshuffle or min(_LARGEST, fitted_fold(size), config.factor)
+    return config.unshuffle or min(fitted_fold(size), config.factor)
 
 
 def _widths(config: KLCodecConfig | VQCodecConfig, unshuffle: int) -> list[int]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.contracts import Condition, ImageSpec
+from limner.contracts import Condition
 from limner.errors import UserError, within
-from limner.models.layers import LARGEST_FOLD, fitted_fold, padded
-
-#: Longest side of the smallest maps that a stack of halvings ends with.
-_SMALLEST = 7
+from limner.models.folding import LARGEST_FOLD, SMALLEST
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class FoldedPairConfig(PairConfig):
 
     Attributes:
         unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
-            slower; 0 fits it to the pictures, so that the longer side of the largest maps is 12 to 23.
+            slower; a power of two; 0 fits it to the pictures, so that the longer side of the largest maps is 12 to 23.
     """
 
     unshuffle: int = 0
@@ -50,6 +46,8 @@ class FoldedPairConfig(PairConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("net.unshuffle", self.unshuffle, 0, LARGEST_FOLD)
+        if self.unshuffle & (self.unshuffle - 1):
+            raise UserError(f"net.unshuffle is {self.unshuffle}; give a power of two, 2 or 4 say")
 
 
 class Critic(nn.Module):
@@ -97,30 +95,6 @@ class Projection(nn.Module):
         return score + suited
 
 
-def folded(x: Tensor, side: int) -> Tensor:
-    """Pictures (N, C, H, W) as maps of C side² channels and 1 / side the size, edges repeated to a multiple of it: what
-    a network of larger maps would spend most of its time on."""
-    return F.pixel_unshuffle(padded(x, side), side) if side > 1 else x
-
-
-def unfolded(x: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    """The other way, cut to ``size``."""
-    return F.pixel_shuffle(x, side)[:, :, : size[0], : size[1]] if side > 1 else x
-
-
-def folding(size: tuple[int, int], side: int) -> int:
-    """``side``, fitted to pictures of this (height, width) where it is 0, or 1 where pictures so small would leave maps
-    that cannot be halved."""
-    side = side or fitted_fold(size)
-    return side if -(-max(size) // side) > _SMALLEST else 1
-
-
-def folded_spec(spec: ImageSpec, side: int) -> ImageSpec:
-    """What :func:`folded` makes of such pictures."""
-    height, width = (-(-length // side) for length in spec.size)
-    return replace(spec, channels=spec.channels * side**2, size=(height, width))
-
-
 def halvings(size: tuple[int, int]) -> list[tuple[int, int]]:
     """(height, width) of maps from a picture's down to at most 7 on the longer side, each half of the one before,
     rounded up.
@@ -128,13 +102,13 @@ def halvings(size: tuple[int, int]) -> list[tuple[int, int]]:
     Raises:
         UserError: the picture itself is as small as that.
     """
-    if max(size) <= _SMALLEST:
+    if max(size) <= SMALLEST:
         raise UserError(
             f"the pictures are {size[1]}x{size[0]}; these networks halve them at least once, from a longer side of "
-            f"{_SMALLEST + 1} pixels on: enlarge them with --data.size, or train flow"
+            f"{SMALLEST + 1} pixels on: enlarge them with --data.size, or train flow"
         )
     sizes = [size]
-    while max(sizes[-1]) > _SMALLEST:
+    while max(sizes[-1]) > SMALLEST:
         height, width = sizes[-1]
         sizes.append(((height + 1) // 2, (width + 1) // 2))
     return sizes

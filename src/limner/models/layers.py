@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TypeVar
 
 import torch
@@ -12,18 +11,6 @@ from torch import Tensor, nn
 from limner.distributed import ALONE, World, summed
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
-
-#: Largest fold of pictures into channels, also where that leaves long sides.
-LARGEST_FOLD = 64
-#: Shortest longer side that a fold leaves.
-_SHORTEST = 12
-
-
-def fitted_fold(size: tuple[int, int]) -> int:
-    """The p for which pictures of (height, width) are, p x p pixels folded into channels, 12 to 23 on the longer side
-    (with a fold of at most 64): on a small machine most of the time goes into the largest maps."""
-    fold: int = 2 ** max(0, math.floor(math.log2(max(size) / _SHORTEST)))
-    return min(LARGEST_FOLD, fold)
 
 
 def zeroed(layer: Layer) -> Layer:

@@ -21,13 +21,10 @@ from limner.models.critic import (
     FoldedPairConfig,
     Projection,
     doubled,
-    folded,
-    folded_spec,
-    folding,
     halvings,
-    unfolded,
 )
 from limner.models.equalized import halved, twice
+from limner.models.folding import folded, folded_spec, folding, unfolded
 from limner.models.layers import padded, to_multiple, zeroed
 
 #: Keeps the size of activations behind a leaky ReLU of slope 0.2 (He et al. 2015).

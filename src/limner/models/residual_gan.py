@@ -23,13 +23,10 @@ from limner.models.critic import (
     Projection,
     Wrap,
     doubled,
-    folded,
-    folded_spec,
-    folding,
     halvings,
     plain,
-    unfolded,
 )
+from limner.models.folding import folded, folded_spec, folding, unfolded
 from limner.models.layers import BatchNorm, padded, to_multiple
 
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, ImageSpec, Noise, StyleGenerator
 from limner.errors import within
-from limner.models.critic import Critic, FoldedPairConfig, doubled, folded, folded_spec, folding, halvings, unfolded
+from limner.models.critic import Critic, FoldedPairConfig, doubled, halvings
 from limner.models.equalized import EqualConv, EqualLinear, activated, halved, smoothed, twice
+from limner.models.folding import folded, folded_spec, folding, unfolded
 from limner.models.layers import BatchSpread, padded
 
 #: Share of the rate at which the mapping learns (Karras et al. 2019, appendix C).
@@ -149,7 +150,7 @@ class StyleGAN2Generator(StyleGenerator):
         self.convs = nn.ModuleList(Styled(out, out, config.code) for _, out in pairs)
         colours = [Modulated(width, spec.channels, config.code, 1, demodulate=False) for width in widths]
         self.colours = nn.ModuleList(colours)
-        self.bias = nn.Parameter(torch.zeros(spec.channels))
+        self.bias = nn.Parameter(torch.zeros(spec.channels // self.unshuffle**2))
         self.styles = 2 * len(self.sizes)
 
     def latent(self, z: Tensor, cond: Condition) -> Tensor:
@@ -167,14 +168,19 @@ class StyleGAN2Generator(StyleGenerator):
         at = w.unbind(1) if w.ndim == 3 else [w] * self.styles
         h = self.constant.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         h = self.first(h, at[0], self.sizes[0], noise, "0")
-        colours: Tensor = self.colours[0](h, at[1])
+        # Pictures are enlarged, not folded ones, whose small patterns would come to be repeated.
+        colours = self._picture(self.colours[0](h, at[1]))
         layers = zip(self.ups, self.convs, self.colours[1:], self.sizes[1:], strict=True)
         for i, (up, conv, colour, size) in enumerate(layers, start=1):
             h = up(h, at[2 * i - 1], size, noise, f"{2 * i - 1}")
             h = conv(h, at[2 * i], size, noise, f"{2 * i}")
-            colours = twice(colours)[:, :, : size[0], : size[1]] + colour(h, at[2 * i + 1])
+            added = self._picture(colour(h, at[2 * i + 1]))
+            colours = twice(colours)[:, :, : added.shape[2], : added.shape[3]] + added
         # As published, there is no bound: on pictures that lie at theirs a critic then tells all (docs/report-card.md).
-        return torch.tanh(unfolded(colours + self.bias[:, None, None], self.unshuffle, self.size))
+        return torch.tanh((colours + self.bias[:, None, None])[:, :, : self.size[0], : self.size[1]])
+
+    def _picture(self, folded: Tensor) -> Tensor:
+        return unfolded(folded, self.unshuffle, (folded.shape[2] * self.unshuffle, folded.shape[3] * self.unshuffle))
 
     @torch.no_grad()
     def settle(self, codes: Tensor, cond: Condition) -> None:

@@ -24,5 +24,5 @@ def vq_codec(size: Size = "small") -> VQCodecRecipe:
         objective=ReconstructionConfig(),
         optimizer=MuonConfig(),
         critic_optimizer=AdamWConfig(lr=4e-4, betas=(0.5, 0.9)),
-        training=TrainingConfig(batch=8, precision="float32"),
+        training=TrainingConfig(batch=16, precision="float32"),
     )
