@@ -12,7 +12,7 @@ from limner.training.config import TrainingConfig
 NETS: dict[Size, KLCodecConfig] = {
     "tiny": KLCodecConfig(width=56),
     "small": KLCodecConfig(width=96),
-    "base": KLCodecConfig(width=128, blocks=2, most=512),
+    "base": KLCodecConfig(width=112, blocks=2, most=512),
     "large": KLCodecConfig(width=128, blocks=2, unshuffle=1, most=512),
 }
 

@@ -11,7 +11,7 @@ from limner.training.config import TrainingConfig
 NETS: dict[Size, VQCodecConfig] = {
     "tiny": VQCodecConfig(width=56, codes=256),
     "small": VQCodecConfig(width=96, codes=512),
-    "base": VQCodecConfig(width=128, blocks=2, most=512, codes=1024),
+    "base": VQCodecConfig(width=112, blocks=2, most=512, codes=1024),
     "large": VQCodecConfig(width=128, blocks=2, unshuffle=1, most=512, codes=4096),
 }
 
