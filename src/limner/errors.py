@@ -39,5 +39,15 @@ def within(name: str, value: float, lowest: float, highest: float = math.inf) ->
         raise UserError(f"{name} is {_shown(value)}; give a number {wanted}")
 
 
+def power_of_two(name: str, value: int) -> None:
+    """Refuse a setting that is no power of two, nor 0.
+
+    Raises:
+        UserError: it is none.
+    """
+    if value & (value - 1):
+        raise UserError(f"{name} is {value}; give a power of two, 2 or 4 say")
+
+
 def _shown(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"

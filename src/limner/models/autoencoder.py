@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import LATENTS, Codec, ImageSpec, Tokenizer
-from limner.errors import UserError, within
+from limner.errors import power_of_two, within
 from limner.models.critic import doubled
 from limner.models.folding import fitted_fold
 from limner.models.layers import GroupNorm, padded, silu, zeroed
@@ -84,10 +84,8 @@ class VQCodecConfig:
 def _check(config: KLCodecConfig | VQCodecConfig) -> None:
     within("net.factor", config.factor, 2, 256)
     within("net.unshuffle", config.unshuffle, 0, config.factor)
-    for name in ("factor", "unshuffle"):
-        side = getattr(config, name)
-        if side & (side - 1):
-            raise UserError(f"net.{name} is {side}; give a power of two, 2 or 4 say")
+    power_of_two("net.factor", config.factor)
+    power_of_two("net.unshuffle", config.unshuffle)
     within("net.channels", config.channels, 1, 1024)
     within("net.width", config.width, 1, 4096)
     within("net.most", config.most, 1, 16384)

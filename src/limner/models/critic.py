@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from limner.contracts import Condition
-from limner.errors import UserError, within
+from limner.errors import UserError, power_of_two, within
 from limner.models.folding import LARGEST_FOLD, SMALLEST
 
 
@@ -46,8 +46,7 @@ class FoldedPairConfig(PairConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("net.unshuffle", self.unshuffle, 0, LARGEST_FOLD)
-        if self.unshuffle & (self.unshuffle - 1):
-            raise UserError(f"net.unshuffle is {self.unshuffle}; give a power of two, 2 or 4 say")
+        power_of_two("net.unshuffle", self.unshuffle)
 
 
 class Critic(nn.Module):

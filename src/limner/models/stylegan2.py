@@ -179,8 +179,8 @@ class StyleGAN2Generator(StyleGenerator):
         # As published, there is no bound: on pictures that lie at theirs a critic then tells all (docs/report-card.md).
         return torch.tanh((colours + self.bias[:, None, None])[:, :, : self.size[0], : self.size[1]])
 
-    def _picture(self, folded: Tensor) -> Tensor:
-        return unfolded(folded, self.unshuffle, (folded.shape[2] * self.unshuffle, folded.shape[3] * self.unshuffle))
+    def _picture(self, maps: Tensor) -> Tensor:
+        return unfolded(maps, self.unshuffle, (maps.shape[2] * self.unshuffle, maps.shape[3] * self.unshuffle))
 
     @torch.no_grad()
     def settle(self, codes: Tensor, cond: Condition) -> None:
