@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limner.models.equalized import EqualConv, EqualLinear, activated, halved, smoothed, twice
+from limner.models.equalized import GAIN, EqualConv, EqualLinear, activated, halved, smoothed, twice
 
 BINOMIAL = torch.outer(torch.tensor([1.0, 3.0, 3.0, 1.0]), torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
 
@@ -27,20 +27,22 @@ def test_filters_are_those_of_the_definition() -> None:
     )
 
 
-@given(into=st.integers(1, 64), rate=st.sampled_from([1.0, 0.01]))
+@given(into=st.integers(1, 64), rate=st.sampled_from([1.0, 0.01]), gain=st.sampled_from([1.0, GAIN]))
 @settings(max_examples=10, deadline=None)
-def test_an_equalised_layer_keeps_size(into: int, rate: float) -> None:
+def test_an_equalised_layer_keeps_size(into: int, rate: float, gain: float) -> None:
     torch.manual_seed(0)
     x = torch.randn(2000, into)
-    layer = EqualLinear(into, 50, rate=rate)
-    assert float(layer(x).detach().std()) == pytest.approx(1, abs=0.3 if into < 8 else 0.1)
+    layer = EqualLinear(into, 50, rate=rate, gain=gain)
+    near = 0.3 if into < 8 else 0.1
+    assert float(layer(x).detach().std()) / gain == pytest.approx(1, abs=near)
     assert float(layer.weight.detach().std()) == pytest.approx(1 / rate, rel=0.5)
     picture = torch.randn(4, into, 9, 9)
-    size = EqualConv(into, 50, 3)(picture)[:, :, 1:-1, 1:-1].detach().std()
-    assert float(size) == pytest.approx(1, abs=0.3 if into < 8 else 0.1)
-    assert float(activated(torch.randn(10_000)).square().mean()) == pytest.approx(1.04, abs=0.06)
+    size = EqualConv(into, 50, 3, gain=gain)(picture)[:, :, 1:-1, 1:-1].detach().std()
+    assert float(size) / gain == pytest.approx(1, abs=near)
+    assert float(activated(GAIN * torch.randn(10_000)).square().mean()) == pytest.approx(1.04, abs=0.06)
 
 
 def test_the_first_bias_does_not_depend_on_the_rate() -> None:
     for rate in (1.0, 0.01):
-        torch.testing.assert_close(EqualLinear(3, 4, rate=rate, bias=1.0)(torch.zeros(1, 3)).detach(), torch.ones(1, 4))
+        layer = EqualLinear(3, 4, rate=rate, bias=1.0, gain=2.0)
+        torch.testing.assert_close(layer(torch.zeros(1, 3)).detach(), torch.full((1, 4), 2.0))

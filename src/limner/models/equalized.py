@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Keeps the size of activations behind a leaky ReLU of slope 0.2.
+#: How many times as large a layer's outputs are before a leaky ReLU, which leaves about half of their squares. Weights
+#: and biases are scaled by it, that nothing the size of pictures has to be.
 GAIN = math.sqrt(2)
 
 
@@ -20,16 +21,17 @@ class EqualLinear(nn.Module):
         into, out: features.
         rate: learns at this share of the rate (Karras et al. 2019, appendix C).
         bias: the bias's first value; None for no bias.
+        gain: of what comes out: :data:`GAIN` before an activation.
     """
 
-    def __init__(self, into: int, out: int, *, rate: float = 1.0, bias: float | None = 0.0) -> None:
+    def __init__(self, into: int, out: int, *, rate: float = 1.0, bias: float | None = 0.0, gain: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out, into) / rate)
         self.bias = None if bias is None else nn.Parameter(torch.full((out,), bias / rate))
-        self.scale, self.rate = rate / math.sqrt(into), rate
+        self.scale, self.size = gain * rate / math.sqrt(into), gain * rate
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, None if self.bias is None else self.bias * self.rate)
+        return F.linear(x, self.weight * self.scale, None if self.bias is None else self.bias * self.size)
 
 
 class EqualConv(nn.Module):
@@ -38,21 +40,23 @@ class EqualConv(nn.Module):
     Args:
         into, out: channels.
         side: of the kernel.
+        gain: of what comes out: :data:`GAIN` before an activation.
     """
 
-    def __init__(self, into: int, out: int, side: int, *, bias: bool = True) -> None:
+    def __init__(self, into: int, out: int, side: int, *, bias: bool = True, gain: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out, into, side, side))
         self.bias = nn.Parameter(torch.zeros(out)) if bias else None
-        self.scale, self.side = 1 / math.sqrt(into * side**2), side
+        self.scale, self.gain, self.side = gain / math.sqrt(into * side**2), gain, side
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.side // 2)
+        bias = None if self.bias is None else self.bias * self.gain
+        return F.conv2d(x, self.weight * self.scale, bias, padding=self.side // 2)
 
 
 def activated(x: Tensor) -> Tensor:
-    """A leaky ReLU that keeps the size of what it is given."""
-    return F.leaky_relu(x, 0.2) * GAIN
+    """A leaky ReLU, of slope 0.2 below 0."""
+    return F.leaky_relu(x, 0.2)
 
 
 def _kernel(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures as small maps of many channels, and back: what networks of larger maps would spend most of their time on."""
+"""Pictures as small maps of many channels: networks of larger maps would spend most of their time on those."""
 
 from __future__ import annotations
 
@@ -31,27 +31,19 @@ def folded(x: Tensor, side: int) -> Tensor:
     """Pictures (N, C, H, W) as maps of C side² channels and 1 / side the size, edges repeated to a multiple of it.
 
     From a side of 4 on they are, of each place, the mean and Haar's differences of means from coarse to fine, brought
-    to size (as Gal et al. 2021, *SWAGAN*, have wavelets in both networks). Of plain pixels a critic sees little but
-    their mean, and what it does not see, generators fill with patterns.
+    to size (as Gal et al. 2021, *SWAGAN*, have wavelets in critics). Of plain pixels a critic sees little but their
+    mean.
 
     Args:
         x: the pictures.
         side: a power of two.
     """
     x = padded(x, side)
+    if side == 1:
+        return x
     if side <= _PLAIN:
         return F.pixel_unshuffle(x, side)
-    return F.conv2d(x, _kernel(x, side, x.shape[1], back=False), stride=side, groups=x.shape[1])
-
-
-def unfolded(x: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    """The other way, cut to ``size``."""
-    if side <= _PLAIN:
-        x = F.pixel_shuffle(x, side)
-    else:
-        channels = x.shape[1] // side**2
-        x = F.conv_transpose2d(x, _kernel(x, side, channels, back=True), stride=side, groups=channels)
-    return x[:, :, : size[0], : size[1]]
+    return F.conv2d(x, _kernel(x, side), stride=side, groups=x.shape[1])
 
 
 def fitted_fold(size: tuple[int, int]) -> int:
@@ -85,11 +77,9 @@ def _haar(side: int) -> Tensor:
     return torch.stack([*coarse, *(torch.kron(place, signs) for place in places for signs in of_four[1:])])
 
 
-def _kernel(x: Tensor, side: int, channels: int, *, back: bool) -> Tensor:
-    """(channels * side², 1, side, side)."""
+def _kernel(x: Tensor, side: int) -> Tensor:
+    """(C side², 1, side, side), for pictures x (N, C, H, W)."""
     rows = _haar(side)
     size = torch.full((side**2, 1, 1), _DIFFERENCES, dtype=torch.float64)
     size[0] = 1.0
-    # The rows are orthogonal, so that each over its square leads back.
-    rows = rows / (rows.square().sum((1, 2), keepdim=True) * size) if back else rows * size
-    return rows[:, None].to(x.device, x.dtype).repeat(channels, 1, 1, 1)
+    return (rows * size)[:, None].to(x.device, x.dtype).repeat(x.shape[1], 1, 1, 1)

@@ -23,8 +23,9 @@ from limner.models.critic import (
     doubled,
     halvings,
 )
+from limner.models.enlarging import Enlarging
 from limner.models.equalized import halved, twice
-from limner.models.folding import folded, folded_spec, folding, unfolded
+from limner.models.folding import folded, folded_spec, folding
 from limner.models.layers import padded, to_multiple, zeroed
 
 #: Keeps the size of activations behind a leaky ReLU of slope 0.2 (He et al. 2015).
@@ -112,17 +113,24 @@ class R3GANGenerator(Generator):
 
     def __init__(self, config: R3GANConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
-        self.code, self.size, self.unshuffle = config.code, spec.size, folding(spec.size, config.unshuffle)
-        spec = folded_spec(spec, self.unshuffle)
-        self.sizes = halvings(spec.size)[::-1]
-        widths = doubled(config.width, config.most, len(self.sizes))[::-1]
+        self.code, self.unshuffle = config.code, folding(spec.size, config.unshuffle)
+        sizes = halvings(spec.size)[::-1]
+        levels = len(sizes) - (self.unshuffle.bit_length() - 1)
+        self.sizes = sizes[:levels]
+        widths = doubled(config.width, config.most, levels)[::-1]
         self.label = nn.Embedding(classes, config.code) if classes else None
         self.basis = nn.Parameter(torch.randn(config.bases, widths[0], *self.sizes[0]))
         heard = config.code * (2 if classes else 1)
         self.project = _made(nn.Linear(heard, config.bases * widths[0], bias=False), config.bases ** (-1 / 2))
         self.stages = _blocks(widths, config)
         self.narrow = nn.ModuleList(_made(nn.Conv2d(a, b, 1, bias=False), 1.0) for a, b in pairwise(widths))
-        self.head = _made(nn.Conv2d(widths[-1], spec.channels, 1, bias=False), 1.0)
+        self.enlarging = Enlarging(
+            widths[-1],
+            spec.channels,
+            sizes[levels - 1 :],
+            before=lambda _: nn.LeakyReLU(0.2),
+            conv=lambda into, out: _made(nn.Conv2d(into, out, 3, padding=1), _GAIN),
+        )
 
     def hearing(self) -> list[Tensor]:
         return [self.project.weight[:, : self.code]]
@@ -136,7 +144,7 @@ class R3GANGenerator(Generator):
         for narrow, stage, size in zip(self.narrow, self.stages[1:], self.sizes[1:], strict=True):
             h = stage(twice(narrow(h))[:, :, : size[0], : size[1]])
         # As published, there is no bound: on pictures that lie at theirs a critic then tells all (docs/report-card.md).
-        return torch.tanh(unfolded(self.head(h), self.unshuffle, self.size))
+        return torch.tanh(self.enlarging(h))
 
 
 class R3GANCritic(Critic):

@@ -26,7 +26,8 @@ from limner.models.critic import (
     halvings,
     plain,
 )
-from limner.models.folding import folded, folded_spec, folding, unfolded
+from limner.models.enlarging import Enlarging
+from limner.models.folding import folded, folded_spec, folding
 from limner.models.layers import BatchNorm, padded, to_multiple
 
 
@@ -63,6 +64,8 @@ class ResidualGANConfig(FoldedPairConfig):
 
 def spectral(module: nn.Module) -> nn.Module:
     """A layer whose weight is divided by an estimate of its largest singular value (Miyato et al. 2018)."""
+    if all(parameter.is_meta for parameter in module.parameters()):
+        return module  # where shapes alone are asked for: the first estimate of every layer would take seconds
     return nn.utils.parametrizations.spectral_norm(module)
 
 
@@ -176,10 +179,10 @@ class ResidualGenerator(Generator):
     def __init__(self, config: ResidualGANConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
         wrap = spectral if config.spectral == "both" else plain
-        self.size, self.unshuffle = spec.size, folding(spec.size, config.unshuffle)
-        spec = folded_spec(spec, self.unshuffle)
-        self.sizes = halvings(spec.size)[::-1]
-        levels = len(self.sizes)
+        self.unshuffle = folding(spec.size, config.unshuffle)
+        sizes = halvings(spec.size)[::-1]
+        levels = len(sizes) - (self.unshuffle.bit_length() - 1)
+        self.sizes = sizes[:levels]
         widths = doubled(config.width, config.most, levels)[::-1]
         self.parts = levels if config.chunks else 1
         self.code = to_multiple(config.code, self.parts)
@@ -194,8 +197,13 @@ class ResidualGenerator(Generator):
         at = config.attends(self.sizes[::-1])
         self.attend_after = None if at is None or at >= levels - 1 else levels - 2 - at
         self.attention = None if self.attend_after is None else SelfAttention(widths[self.attend_after + 1], wrap)
-        self.norm = BatchNorm(widths[-1])
-        self.head = _conv(widths[-1], spec.channels, 3, wrap)
+        self.enlarging = Enlarging(
+            widths[-1],
+            spec.channels,
+            sizes[levels - 1 :],
+            before=lambda channels: nn.Sequential(BatchNorm(channels), nn.ReLU()),
+            conv=lambda into, out: _conv(into, out, 3, wrap),
+        )
 
     def hearing(self) -> list[Tensor]:
         told = [_weight(self.project)]
@@ -217,7 +225,7 @@ class ResidualGenerator(Generator):
             h = block(h, torch.cat(told, dim=1) if told else None, size)
             if self.attention is not None and i == self.attend_after:
                 h = self.attention(h)
-        return torch.tanh(unfolded(self.head(F.relu(self.norm(h))), self.unshuffle, self.size))
+        return torch.tanh(self.enlarging(h))
 
 
 class ResidualCritic(Critic):

@@ -1,15 +1,16 @@
 """StyleGAN2 (Karras et al. 2020a), in plain PyTorch.
 
-A code is mapped to a style, which scales the channels of every convolution; noise adds what no code tells. The critic
-is residual, and sees how much the pictures of a batch differ. Classes come in as in StyleGAN2-ADA (Karras et al.
-2020b): beside the code, and by projection. The first maps are as many halvings away from the picture as leave at most 7
-pixels.
+A code is mapped to a style, which scales the channels of every convolution; noise may add what no code tells. The
+critic is residual, and sees how much the pictures of a batch differ. Classes come in as in StyleGAN2-ADA (Karras et
+al. 2020b): beside the code, and by projection. The first maps are as many halvings away from the picture as leave at
+most 7 pixels.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from limner.contracts import Condition, ImageSpec, Noise, StyleGenerator
 from limner.errors import within
 from limner.models.critic import Critic, FoldedPairConfig, doubled, halvings
-from limner.models.equalized import EqualConv, EqualLinear, activated, halved, smoothed, twice
-from limner.models.folding import folded, folded_spec, folding, unfolded
+from limner.models.enlarging import narrowed
+from limner.models.equalized import GAIN, EqualConv, EqualLinear, activated, halved, smoothed, twice
+from limner.models.folding import folded, folded_spec, folding
 from limner.models.layers import BatchSpread, padded
 
 #: Share of the rate at which the mapping learns (Karras et al. 2019, appendix C).
@@ -34,10 +36,13 @@ class StyleGAN2Config(FoldedPairConfig):
 
     Attributes:
         mapping: layers between a code and its style.
+        noise: is added to all maps, which learn how much of it. Few iterations learn to sprinkle pictures with it
+            (docs/report-card.md).
     """
 
     kind: Literal["stylegan2"] = "stylegan2"
     mapping: int = 2
+    noise: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +67,7 @@ class Mapping(nn.Module):
         super().__init__()
         self.label = nn.Embedding(classes, code) if classes else None
         inputs = [code * (2 if classes else 1), *[code] * layers]
-        self.layers = nn.ModuleList(EqualLinear(a, b, rate=_MAPPING_RATE) for a, b in pairwise(inputs))
+        self.layers = nn.ModuleList(EqualLinear(a, b, rate=_MAPPING_RATE, gain=GAIN) for a, b in pairwise(inputs))
 
     def forward(self, z: Tensor, cond: Condition) -> Tensor:
         h = _unit(z)
@@ -85,15 +90,25 @@ class Modulated(nn.Module):
         side: of the kernel.
         up: at twice the size.
         demodulate: bring outputs back to size.
+        gain: of what comes out: :data:`~limner.models.equalized.GAIN` before an activation.
     """
 
     def __init__(
-        self, into: int, out: int, style: int, side: int, *, up: bool = False, demodulate: bool = True
+        self,
+        into: int,
+        out: int,
+        style: int,
+        side: int,
+        *,
+        up: bool = False,
+        demodulate: bool = True,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.affine = EqualLinear(style, into, bias=1.0)
         self.weight = nn.Parameter(torch.randn(out, into, side, side))
-        self.scale, self.side, self.up, self.demodulate = 1 / math.sqrt(into * side**2), side, up, demodulate
+        self.scale = (1.0 if demodulate else gain) / math.sqrt(into * side**2)
+        self.side, self.up, self.demodulate, self.gain = side, up, demodulate, gain
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         scale = self.affine(style)
@@ -106,23 +121,24 @@ class Modulated(nn.Module):
             x = F.conv2d(x, weight, padding=self.side // 2)
         if self.demodulate:
             size = F.linear(scale.square(), weight.square().sum((2, 3)))
-            x = x * (size + 1e-8).rsqrt()[:, :, None, None]
+            x = x * ((size + 1e-8).rsqrt() * self.gain)[:, :, None, None]
         return x
 
 
 class Styled(nn.Module):
-    """A modulated convolution, noise, bias, leaky ReLU."""
+    """A modulated convolution, noise where there is any, bias, leaky ReLU."""
 
-    def __init__(self, into: int, out: int, style: int, *, up: bool = False) -> None:
+    def __init__(self, into: int, out: int, style: int, *, up: bool = False, noise: bool = False) -> None:
         super().__init__()
-        self.conv = Modulated(into, out, style, 3, up=up)
-        self.noise = nn.Parameter(torch.zeros(()))
+        self.conv = Modulated(into, out, style, 3, up=up, gain=GAIN)
+        self.noise = nn.Parameter(torch.zeros(())) if noise else None
         self.bias = nn.Parameter(torch.zeros(out))
 
     def forward(self, x: Tensor, style: Tensor, size: tuple[int, int], noise: Noise, name: str) -> Tensor:
         x = self.conv(x, style)[:, :, : size[0], : size[1]]
-        x = x + self.noise * noise(name, (1, *size)).to(x.dtype) + self.bias[:, None, None]
-        return activated(x)
+        if self.noise is not None:
+            x = x + self.noise * GAIN * noise(name, (1, *size)).to(x.dtype)
+        return activated(x + self.bias[:, None, None] * GAIN)
 
 
 class StyleGAN2Generator(StyleGenerator):
@@ -136,22 +152,24 @@ class StyleGAN2Generator(StyleGenerator):
 
     def __init__(self, config: StyleGAN2Config, spec: ImageSpec, classes: int) -> None:
         super().__init__()
-        self.code, self.size, self.unshuffle = config.code, spec.size, folding(spec.size, config.unshuffle)
-        spec = folded_spec(spec, self.unshuffle)
+        self.code = config.code
         self.sizes = halvings(spec.size)[::-1]
-        widths = doubled(config.width, config.most, len(self.sizes))[::-1]
+        self.unshuffle = folding(spec.size, config.unshuffle)
+        levels = len(self.sizes) - (self.unshuffle.bit_length() - 1)
+        full = doubled(config.width, config.most, levels)[::-1]
+        widths = full[:-1] + narrowed(full[-1], self.unshuffle)
         self.mapping = Mapping(config.code, config.mapping, classes)
         self.register_buffer("mean", torch.zeros(max(1, classes), config.code))
         self.mean: Tensor
         self.constant = nn.Parameter(torch.randn(1, widths[0], *self.sizes[0]))
-        self.first = Styled(widths[0], widths[0], config.code)
-        pairs = list(pairwise(widths))
-        self.ups = nn.ModuleList(Styled(into, out, config.code, up=True) for into, out in pairs)
-        self.convs = nn.ModuleList(Styled(out, out, config.code) for _, out in pairs)
+        styled = partial(Styled, style=config.code, noise=config.noise)
+        self.first = styled(widths[0], widths[0])
+        self.ups = nn.ModuleList(styled(into, out, up=True) for into, out in pairwise(widths))
+        self.convs = nn.ModuleList(styled(width, width) for width in full[1:])
         colours = [Modulated(width, spec.channels, config.code, 1, demodulate=False) for width in widths]
         self.colours = nn.ModuleList(colours)
-        self.bias = nn.Parameter(torch.zeros(spec.channels // self.unshuffle**2))
-        self.styles = 2 * len(self.sizes)
+        self.bias = nn.Parameter(torch.zeros(spec.channels))
+        self.styles = 1 + len(self.ups) + len(self.convs) + 1
 
     def latent(self, z: Tensor, cond: Condition) -> Tensor:
         w: Tensor = self.mapping(z, cond)
@@ -165,22 +183,20 @@ class StyleGAN2Generator(StyleGenerator):
 
     def synthesize(self, w: Tensor, cond: Condition, noise: Noise) -> Tensor:
         """w is (N, code), or (N, styles, code): one for each convolution and the last colours."""
-        at = w.unbind(1) if w.ndim == 3 else [w] * self.styles
+        at = iter(w.unbind(1) if w.ndim == 3 else [w] * self.styles)
         h = self.constant.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        h = self.first(h, at[0], self.sizes[0], noise, "0")
-        # Pictures are enlarged, not folded ones, whose small patterns would come to be repeated.
-        colours = self._picture(self.colours[0](h, at[1]))
-        layers = zip(self.ups, self.convs, self.colours[1:], self.sizes[1:], strict=True)
-        for i, (up, conv, colour, size) in enumerate(layers, start=1):
-            h = up(h, at[2 * i - 1], size, noise, f"{2 * i - 1}")
-            h = conv(h, at[2 * i], size, noise, f"{2 * i}")
-            added = self._picture(colour(h, at[2 * i + 1]))
-            colours = twice(colours)[:, :, : added.shape[2], : added.shape[3]] + added
+        h = self.first(h, next(at), self.sizes[0], noise, "0")
+        style = next(at)
+        colours = self.colours[0](h, style)
+        for i, (up, colour, size) in enumerate(zip(self.ups, self.colours[1:], self.sizes[1:], strict=True)):
+            h = up(h, style, size, noise, f"{2 * i + 1}")
+            style = next(at)
+            if i < len(self.convs):
+                h = self.convs[i](h, style, size, noise, f"{2 * i + 2}")
+                style = next(at)
+            colours = twice(colours)[:, :, : size[0], : size[1]] + colour(h, style)
         # As published, there is no bound: on pictures that lie at theirs a critic then tells all (docs/report-card.md).
-        return torch.tanh((colours + self.bias[:, None, None])[:, :, : self.size[0], : self.size[1]])
-
-    def _picture(self, maps: Tensor) -> Tensor:
-        return unfolded(maps, self.unshuffle, (maps.shape[2] * self.unshuffle, maps.shape[3] * self.unshuffle))
+        return torch.tanh(colours + self.bias[:, None, None])
 
     @torch.no_grad()
     def settle(self, codes: Tensor, cond: Condition) -> None:
@@ -198,12 +214,13 @@ class Residual(nn.Module):
 
     def __init__(self, into: int, out: int) -> None:
         super().__init__()
-        self.conv0, self.conv1 = EqualConv(into, into, 3), EqualConv(into, out, 3)
-        self.skip = EqualConv(into, out, 1, bias=False)
+        half = math.sqrt(0.5)  # the sum of two is as large as either
+        self.conv0, self.conv1 = EqualConv(into, into, 3, gain=GAIN), EqualConv(into, out, 3, gain=GAIN * half)
+        self.skip = EqualConv(into, out, 1, bias=False, gain=half)
 
     def forward(self, x: Tensor) -> Tensor:
         h = activated(self.conv1(halved(activated(self.conv0(x)))))
-        out: Tensor = (h + self.skip(halved(x))) * math.sqrt(0.5)
+        out: Tensor = h + self.skip(halved(x))
         return out
 
 
@@ -224,11 +241,11 @@ class StyleGAN2Critic(Critic):
         widths = doubled(config.width, config.most, len(sizes))
         self.stride = 2 ** (len(sizes) - 1)
         height, width = (-(-side // self.stride) for side in spec.size)
-        self.first = EqualConv(spec.channels, widths[0], 1)
+        self.first = EqualConv(spec.channels, widths[0], 1, gain=GAIN)
         self.blocks = nn.ModuleList(Residual(into, out) for into, out in pairwise(widths))
         self.spread = BatchSpread()
-        self.conv = EqualConv(widths[-1] + 1, widths[-1], 3)
-        self.dense = EqualLinear(widths[-1] * height * width, widths[-1])
+        self.conv = EqualConv(widths[-1] + 1, widths[-1], 3, gain=GAIN)
+        self.dense = EqualLinear(widths[-1] * height * width, widths[-1], gain=GAIN)
         # No bias: where only differences count, it has no slope, and would drift.
         self.score = EqualLinear(widths[-1], config.code if classes else 1, bias=None)
         self.label = nn.Embedding(classes, config.code) if classes else None

@@ -12,7 +12,7 @@ NETS: dict[Size, StyleGAN2Config] = {
     "tiny": StyleGAN2Config(width=16, code=64),
     "small": StyleGAN2Config(width=32, code=128),
     "base": StyleGAN2Config(width=64, code=256),
-    "large": StyleGAN2Config(width=128, code=512, unshuffle=1),
+    "large": StyleGAN2Config(width=128, code=512, unshuffle=1, noise=True),
 }
 #: Iterations between two looks at the slopes (section 3.1, where they are 16): few iterations want a critic that is
 #: smooth from the first on (docs/report-card.md).
