@@ -140,7 +140,9 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], path: Path, names: dict[str
         if wrong:
             raise UserError(f"{path} is not the weights of {type(net).__name__}: it {what} {', '.join(wrong[:5])}")
     net.load_state_dict(given, strict=False)
-    net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # 1.3 to 2 times as fast on a CPU
+    net.eval().requires_grad_(False)
+    # 1.3 to 1.8 times as fast on a CPU.
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return digest({name: given[name] for name in set(want) - optional})
 
 

@@ -19,6 +19,15 @@ def narrowed(width: int, side: int) -> list[int]:
     return [width, *(max(_NARROWEST, width >> level) for level in range(1, side.bit_length()))]
 
 
+Sizes = list[tuple[int, int]]
+
+
+def parted(sizes: Sizes, side: int) -> tuple[Sizes, Sizes]:
+    """(height, width) of maps up to a picture's: up to 1 / ``side`` the size, and from the last of those on."""
+    levels = len(sizes) - (side.bit_length() - 1)
+    return sizes[:levels], sizes[levels - 1 :]
+
+
 class Enlarging(nn.Module):
     """Maps (N, width, h, w) to pictures (N, channels, H, W), by bilinear interpolation between convolutions.
 
@@ -37,7 +46,7 @@ class Enlarging(nn.Module):
         self,
         width: int,
         channels: int,
-        sizes: list[tuple[int, int]],
+        sizes: Sizes,
         before: Callable[[int], nn.Module],
         conv: Callable[[int, int], nn.Module],
     ) -> None:

@@ -23,7 +23,7 @@ from limner.models.critic import (
     doubled,
     halvings,
 )
-from limner.models.enlarging import Enlarging
+from limner.models.enlarging import Enlarging, parted
 from limner.models.equalized import halved, twice
 from limner.models.folding import folded, folded_spec, folding
 from limner.models.layers import padded, to_multiple, zeroed
@@ -114,10 +114,8 @@ class R3GANGenerator(Generator):
     def __init__(self, config: R3GANConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
         self.code, self.unshuffle = config.code, folding(spec.size, config.unshuffle)
-        sizes = halvings(spec.size)[::-1]
-        levels = len(sizes) - (self.unshuffle.bit_length() - 1)
-        self.sizes = sizes[:levels]
-        widths = doubled(config.width, config.most, levels)[::-1]
+        self.sizes, larger = parted(halvings(spec.size)[::-1], self.unshuffle)
+        widths = doubled(config.width, config.most, len(self.sizes))[::-1]
         self.label = nn.Embedding(classes, config.code) if classes else None
         self.basis = nn.Parameter(torch.randn(config.bases, widths[0], *self.sizes[0]))
         heard = config.code * (2 if classes else 1)
@@ -127,7 +125,7 @@ class R3GANGenerator(Generator):
         self.enlarging = Enlarging(
             widths[-1],
             spec.channels,
-            sizes[levels - 1 :],
+            larger,
             before=lambda _: nn.LeakyReLU(0.2),
             conv=lambda into, out: _made(nn.Conv2d(into, out, 3, padding=1), _GAIN),
         )

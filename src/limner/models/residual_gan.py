@@ -26,7 +26,7 @@ from limner.models.critic import (
     halvings,
     plain,
 )
-from limner.models.enlarging import Enlarging
+from limner.models.enlarging import Enlarging, parted
 from limner.models.folding import folded, folded_spec, folding
 from limner.models.layers import BatchNorm, padded, to_multiple
 
@@ -180,9 +180,8 @@ class ResidualGenerator(Generator):
         super().__init__()
         wrap = spectral if config.spectral == "both" else plain
         self.unshuffle = folding(spec.size, config.unshuffle)
-        sizes = halvings(spec.size)[::-1]
-        levels = len(sizes) - (self.unshuffle.bit_length() - 1)
-        self.sizes = sizes[:levels]
+        self.sizes, larger = parted(halvings(spec.size)[::-1], self.unshuffle)
+        levels = len(self.sizes)
         widths = doubled(config.width, config.most, levels)[::-1]
         self.parts = levels if config.chunks else 1
         self.code = to_multiple(config.code, self.parts)
@@ -200,7 +199,7 @@ class ResidualGenerator(Generator):
         self.enlarging = Enlarging(
             widths[-1],
             spec.channels,
-            sizes[levels - 1 :],
+            larger,
             before=lambda channels: nn.Sequential(BatchNorm(channels), nn.ReLU()),
             conv=lambda into, out: _conv(into, out, 3, wrap),
         )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from limner.contracts import Condition, ImageSpec, Noise, StyleGenerator
 from limner.errors import within
 from limner.models.critic import Critic, FoldedPairConfig, doubled, halvings
-from limner.models.enlarging import narrowed
+from limner.models.enlarging import narrowed, parted
 from limner.models.equalized import GAIN, EqualConv, EqualLinear, activated, halved, smoothed, twice
 from limner.models.folding import folded, folded_spec, folding
 from limner.models.layers import BatchSpread, padded
@@ -155,8 +155,7 @@ class StyleGAN2Generator(StyleGenerator):
         self.code = config.code
         self.sizes = halvings(spec.size)[::-1]
         self.unshuffle = folding(spec.size, config.unshuffle)
-        levels = len(self.sizes) - (self.unshuffle.bit_length() - 1)
-        full = doubled(config.width, config.most, levels)[::-1]
+        full = doubled(config.width, config.most, len(parted(self.sizes, self.unshuffle)[0]))[::-1]
         widths = full[:-1] + narrowed(full[-1], self.unshuffle)
         self.mapping = Mapping(config.code, config.mapping, classes)
         self.register_buffer("mean", torch.zeros(max(1, classes), config.code))
