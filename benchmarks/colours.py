@@ -17,11 +17,10 @@ import tyro
 
 import limner
 from limner.data import DataConfig, Dataset
-from limner.metrics import evaluate
 from limner.training.grids import grid, save_png
 from mnist import Cell, Cells
 from runs import trained
-from set_judge import halves, row, scores
+from set_judge import METRICS, halves, row, scores
 
 DRAWN, SHOWN = 20_000, 60
 
@@ -61,9 +60,7 @@ def cell(args: Args, dataset: Dataset, recipe: str) -> Cell:
     model = limner.load(run)
     drawn = limner.sample(model, min(len(dataset), args.samples), seed=DRAWN)
     save_png(grid(drawn[:SHOWN], columns=10), run.with_suffix(".png"))
-    eyes = limner.load_extractor(args.extractor, shape=dataset.images.shape[1:])
-    copies = evaluate(drawn, dataset, extractor=eyes, metrics=("originality",)).value("originality")
-    return told | scores(drawn, dataset, args.extractor) | {"near_copies": copies}
+    return told | scores(drawn, dataset, args.extractor, (*METRICS, "originality"))
 
 
 def main(args: Args) -> None:
@@ -73,7 +70,7 @@ def main(args: Args) -> None:
     print("| recipe | images | fd | precision | recall | coverage | near copies |\n|---|---|---|---|---|---|---|")
     for recipe in args.recipes:
         told = cells.keep(recipe, lambda r=recipe: cell(args, dataset, r))  # type: ignore[misc]
-        print(f"| `{recipe}` | {told['images']:,.0f} | {row(told)} | {told['near_copies']:.1%} |")
+        print(f"| `{recipe}` | {told['images']:,.0f} | {row(told)} | {told['originality']:.1%} |")
     print(f"| half beside half | | {row(real)} | |")
 
 

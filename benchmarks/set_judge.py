@@ -20,11 +20,16 @@ from mnist import Cell
 METRICS = ("fd", "precision", "recall", "coverage")
 
 
-def scores(pictures: npt.NDArray[np.uint8 | np.uint16], against: Dataset, extractor: str) -> Cell:
+def scores(
+    pictures: npt.NDArray[np.uint8 | np.uint16],
+    against: Dataset,
+    extractor: str,
+    metrics: tuple[str, ...] = METRICS,
+) -> Cell:
     """Of pictures (N, H, W, C)."""
     eyes = limner.load_extractor(extractor, shape=against.images.shape[1:])
-    report = evaluate(pictures, against, extractor=eyes, metrics=METRICS)
-    return {name: report.value(name) for name in METRICS}
+    report = evaluate(pictures, against, extractor=eyes, metrics=metrics)
+    return {name: report.value(name) for name in metrics}
 
 
 def halves(dataset: Dataset, extractor: str) -> Cell:
