@@ -1,6 +1,6 @@
 """Whether generators with a critic collapse on a few hundred pictures, with and without ADA.
 
-    LIMNER_MIRROR=DIR python benchmarks/stability.py --recipes wgan-gp sagan stylegan2 --seeds 1 2 3 4 5 --minutes 10
+    LIMNER_MIRROR=DIR python benchmarks/stability.py --recipes wgan-gp sagan stylegan2 --seeds 1 2 3 4 5 --minutes 5
 
 310 faces at 64x64, networks of a size that two cores train at that resolution in minutes. Samples are judged by the
 pictures that they were learned from, as many as there are of those; a run has collapsed whose recall or coverage is
@@ -44,7 +44,7 @@ class Args:
 
     recipes: tuple[str, ...] = ("wgan-gp", "sagan", "stylegan2")
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    minutes: float = 10.0
+    minutes: float = 5.0
     size: Size = "tiny"
     floor: float = 0.2
     extractor: str = "wavelets"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,8 @@ def noise(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def by_weights(layer: Modulated, x: Tensor, style: Tensor) -> Tensor:
-    """As the paper puts it: weights of each picture's own, of unit length, and a filter behind moves of two."""
+    """As the paper puts it: weights of each picture's own, of unit length, and a filter behind moves of two; and as
+    large as an activation wants."""
     out = []
     for one, told in zip(x, layer.affine(style), strict=True):
         weight = layer.weight * layer.scale * told[:, None, None]
@@ -32,7 +35,7 @@ def by_weights(layer: Modulated, x: Tensor, style: Tensor) -> Tensor:
         else:
             h = F.conv2d(one[None], weight, padding=layer.side // 2)
         out.append(h)
-    return torch.cat(out) * (layer.gain if layer.demodulate else 1.0)
+    return torch.cat(out) * (math.sqrt(2) if layer.demodulate else 1.0)
 
 
 @pytest.mark.parametrize("up", [False, True])
@@ -41,7 +44,7 @@ def by_weights(layer: Modulated, x: Tensor, style: Tensor) -> Tensor:
 def test_modulated_activations_are_modulated_weights(up: bool, demodulate: bool, side: int) -> None:
     if up and side == 1:
         pytest.skip("only kernels of 3 go up")
-    layer = Modulated(5, 4, 6, side, up=up, demodulate=demodulate, gain=1.5).double()
+    layer = Modulated(5, 4, 6, side, up=up, demodulate=demodulate).double()
     x, style = torch.randn(3, 5, 7, 6).double(), torch.randn(3, 6).double()
     out = layer(x, style)
     assert out.shape[2:] == ((14, 12) if up else (7, 6))
@@ -80,9 +83,10 @@ def test_the_centre_is_the_mean_style_of_a_class() -> None:
 
 @torch.no_grad()
 def test_noise_is_what_a_code_leaves_open() -> None:
-    net, cond = generator(noisy=True), Condition(torch.zeros(5, dtype=torch.int64))
-    w = net.latent(torch.randn(1, 16).expand(5, -1), cond)
-    assert torch.equal(net.synthesize(w, cond, noise)[:1].expand(5, -1, -1, -1), net.synthesize(w, cond, noise)) is True
+    net, cond = generator(noisy=True).double(), Condition(torch.zeros(5, dtype=torch.int64))
+    w = net.latent(torch.randn(1, 16).double().expand(5, -1), cond)
+    drawn = net.synthesize(w, cond, noise)
+    torch.testing.assert_close(drawn[:1].expand_as(drawn), drawn)
     for name, part in net.named_parameters():
         if name.endswith(".noise"):
             part.fill_(0.5)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from limner.models.equalized import twice
 
+Sizes = list[tuple[int, int]]
+
 #: Channels of any map, at least.
 _NARROWEST = 8
 
@@ -17,9 +19,6 @@ def narrowed(width: int, side: int) -> list[int]:
     """Channels of maps of ``width`` and of those up to ``side`` times their size: half as many with each doubling, and
     at least 8."""
     return [width, *(max(_NARROWEST, width >> level) for level in range(1, side.bit_length()))]
-
-
-Sizes = list[tuple[int, int]]
 
 
 def parted(sizes: Sizes, side: int) -> tuple[Sizes, Sizes]:

@@ -28,10 +28,10 @@ class EqualLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out, into) / rate)
         self.bias = None if bias is None else nn.Parameter(torch.full((out,), bias / rate))
-        self.scale, self.size = gain * rate / math.sqrt(into), gain * rate
+        self.scale, self.bias_scale = gain * rate / math.sqrt(into), gain * rate
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, None if self.bias is None else self.bias * self.size)
+        return F.linear(x, self.weight * self.scale, None if self.bias is None else self.bias * self.bias_scale)
 
 
 class EqualConv(nn.Module):
@@ -47,10 +47,10 @@ class EqualConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out, into, side, side))
         self.bias = nn.Parameter(torch.zeros(out)) if bias else None
-        self.scale, self.gain, self.side = gain / math.sqrt(into * side**2), gain, side
+        self.scale, self.bias_scale, self.side = gain / math.sqrt(into * side**2), gain, side
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias * self.gain
+        bias = None if self.bias is None else self.bias * self.bias_scale
         return F.conv2d(x, self.weight * self.scale, bias, padding=self.side // 2)
 
 

@@ -19,8 +19,8 @@ LARGEST_FOLD = 64
 _SHORTEST = 12
 #: Longest side of the smallest maps that a stack of halvings ends with.
 SMALLEST = 7
-#: Up to this fold maps are plain pixels, by which digits are learned in fewer steps; beyond it patterns would come to
-#: cover what generators draw (docs/report-card.md).
+#: Up to this fold maps are plain pixels, by which digits are learned in fewer steps; beyond it generators that are
+#: judged by pixels reach half as much of a set, and less (docs/report-card.md).
 _PLAIN = 2
 #: Differences are so many times as large as in pictures, which makes them about as large as means are: photographs hold
 #: as much of coarse ones as of fine ones.

@@ -16,13 +16,7 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, Generator, ImageSpec, Noise
 from limner.errors import within
-from limner.models.critic import (
-    Critic,
-    FoldedPairConfig,
-    Projection,
-    doubled,
-    halvings,
-)
+from limner.models.critic import Critic, FoldedPairConfig, Projection, doubled, halvings
 from limner.models.enlarging import Enlarging, parted
 from limner.models.equalized import halved, twice
 from limner.models.folding import folded, folded_spec, folding

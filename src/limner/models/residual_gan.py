@@ -17,15 +17,7 @@ from torch import Tensor, nn
 
 from limner.contracts import Condition, Generator, ImageSpec, Noise
 from limner.errors import within
-from limner.models.critic import (
-    Critic,
-    FoldedPairConfig,
-    Projection,
-    Wrap,
-    doubled,
-    halvings,
-    plain,
-)
+from limner.models.critic import Critic, FoldedPairConfig, Projection, Wrap, doubled, halvings, plain
 from limner.models.enlarging import Enlarging, parted
 from limner.models.folding import folded, folded_spec, folding
 from limner.models.layers import BatchNorm, padded, to_multiple

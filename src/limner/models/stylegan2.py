@@ -79,8 +79,8 @@ class Mapping(nn.Module):
 
 
 class Modulated(nn.Module):
-    """A convolution whose input channels a style scales, and whose outputs are brought back to the size that they would
-    have had (section 2.2, equations 1 to 3).
+    """A convolution whose input channels a style scales, and whose outputs are brought to the size that an activation
+    wants (section 2.2, equations 1 to 3; :data:`~limner.models.equalized.GAIN`).
 
     Activations are scaled instead of weights, which is the same and spares a set of weights for each picture.
 
@@ -89,26 +89,16 @@ class Modulated(nn.Module):
         style: numbers of a style.
         side: of the kernel.
         up: at twice the size.
-        demodulate: bring outputs back to size.
-        gain: of what comes out: :data:`~limner.models.equalized.GAIN` before an activation.
+        demodulate: bring outputs to size; not where they are colours.
     """
 
     def __init__(
-        self,
-        into: int,
-        out: int,
-        style: int,
-        side: int,
-        *,
-        up: bool = False,
-        demodulate: bool = True,
-        gain: float = 1.0,
+        self, into: int, out: int, style: int, side: int, *, up: bool = False, demodulate: bool = True
     ) -> None:
         super().__init__()
         self.affine = EqualLinear(style, into, bias=1.0)
         self.weight = nn.Parameter(torch.randn(out, into, side, side))
-        self.scale = (1.0 if demodulate else gain) / math.sqrt(into * side**2)
-        self.side, self.up, self.demodulate, self.gain = side, up, demodulate, gain
+        self.scale, self.side, self.up, self.demodulate = 1 / math.sqrt(into * side**2), side, up, demodulate
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         scale = self.affine(style)
@@ -121,7 +111,7 @@ class Modulated(nn.Module):
             x = F.conv2d(x, weight, padding=self.side // 2)
         if self.demodulate:
             size = F.linear(scale.square(), weight.square().sum((2, 3)))
-            x = x * ((size + 1e-8).rsqrt() * self.gain)[:, :, None, None]
+            x = x * ((size + 1e-8).rsqrt() * GAIN)[:, :, None, None]
         return x
 
 
@@ -130,7 +120,7 @@ class Styled(nn.Module):
 
     def __init__(self, into: int, out: int, style: int, *, up: bool = False, noise: bool = False) -> None:
         super().__init__()
-        self.conv = Modulated(into, out, style, 3, up=up, gain=GAIN)
+        self.conv = Modulated(into, out, style, 3, up=up)
         self.noise = nn.Parameter(torch.zeros(())) if noise else None
         self.bias = nn.Parameter(torch.zeros(out))
 
