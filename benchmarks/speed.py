@@ -173,6 +173,9 @@ def _dit(args: Args, dataset: Dataset) -> Callable[[int], nn.Module]:
 def _published(dataset: Dataset) -> Callable[[int, int], nn.Module]:
     from diffusers.models.unets.unet_2d import UNet2DModel
 
+    if any(side % 8 for side in dataset.spec.size):
+        raise SystemExit("the published U-Net halves pictures three times; give --peer tuned or other --data")
+
     def make(first: int, inner: int) -> nn.Module:
         net = UNet2DModel(
             sample_size=dataset.spec.size[0],
