@@ -19,7 +19,7 @@ from limner import began as _began  # noqa: F401 - as early as can be
 
 if TYPE_CHECKING:
     from limner.comparison import compare
-    from limner.contracts import Condition, DecodeConfig, ImageSpec, Level, Model, RefineConfig
+    from limner.contracts import Condition, DecodeConfig, ExtendConfig, ImageSpec, Level, Model, RefineConfig
     from limner.data import DataConfig, Dataset, open_dataset
     from limner.distributed import join
     from limner.errors import UserError
@@ -36,6 +36,7 @@ _HOMES = {
     "DataConfig": "limner.data",
     "Dataset": "limner.data",
     "DecodeConfig": "limner.contracts",
+    "ExtendConfig": "limner.contracts",
     "ImageSpec": "limner.contracts",
     "Level": "limner.contracts",
     "Model": "limner.contracts",
@@ -64,6 +65,7 @@ __all__ = [
     "DataConfig",
     "Dataset",
     "DecodeConfig",
+    "ExtendConfig",
     "ImageSpec",
     "Level",
     "Model",

@@ -1,8 +1,9 @@
 """What a model is. One page, read first; no base class beyond ``nn.Module``.
 
-Images are made by *refining* noise step by step, which a :class:`Denoiser` does, or by *decoding* a code in one pass,
-which a :class:`Generator` does. Between images and what either sees may stand a :class:`Codec`, and a :class:`Model` is
-what ``limner.load`` returns and every operation takes.
+Images are made by *refining* noise step by step, which a :class:`Denoiser` does, by *extending* what is written site
+by site, which an :class:`Autoregressor` does, or by *decoding* a code in one pass, which a :class:`Generator` does.
+Between images and what these see may stand a :class:`Codec`, and a :class:`Model` is what ``limner.load`` returns and
+every operation takes.
 
 Inside, pictures are float32, NCHW, in [-1, 1]; at the edges uint8, or uint16 where a spec has 16 bits, NHWC.
 """
@@ -13,11 +14,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from limner.distributions import Distribution
 from limner.errors import UserError, within
 
 Mode = Literal["L", "RGB", "RGBA"]
@@ -273,6 +275,34 @@ class Autoencoding(Generator):
         raise NotImplementedError
 
 
+class Autoregressor(nn.Module):
+    """Writes a picture site by site, each given all before it: a site is a pixel, a token, or all tokens of a scale.
+
+    What it writes are whole numbers (N, T), the values of all sites in the order of writing: a pixel's are the levels
+    of its channels, from 0 to 2**bits - 1, and a token is the number of a code.
+
+    Attributes:
+        sites: how many values each site has, in the order of writing.
+    """
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def log_prob(self, values: Tensor, cond: Condition) -> Tensor:
+        """ln p of each site given those before it, in nats, (N, S), of all sites side by side."""
+        raise NotImplementedError
+
+    def init_state(self, n: int, cond: Condition) -> tuple[Any, Distribution]:
+        """What is kept of n pictures of which nothing is written, and what their first site may be."""
+        raise NotImplementedError
+
+    def step(self, value: Tensor, state: Any) -> tuple[Any, Distribution]:
+        """Write the values (N, V) of a site: what is kept then, and what the next site may be. The state that was
+        given is used up; the last site's values are not written."""
+        raise NotImplementedError
+
+
 class Codec(nn.Module):
     """Stands between pictures and what a model sees."""
 
@@ -420,11 +450,37 @@ class DecodeConfig:
 
 
 @dataclass(frozen=True)
+class ExtendConfig:
+    """How an autoregressive model writes samples unless the caller says otherwise.
+
+    Attributes:
+        temperature: by which every value's logits are divided: below 1 pictures are more typical and less various.
+        top_k: only so many of the likeliest values may be written; 0 is off.
+        top_p: only the likeliest values that hold this share together may be written; 1 is off.
+        guidance: w of classifier-free guidance of logits, free + w (conditional - free); 1 is off.
+
+    Raises:
+        UserError: a number outside its bounds.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        within("temperature", self.temperature, 0.001, 1000)
+        within("top_k", self.top_k, 0, 2**20)
+        within("top_p", self.top_p, 1e-6, 1)
+        within("guidance", self.guidance, -1000, 1000)
+
+
+@dataclass(frozen=True)
 class ReconstructConfig:
     """Of a codec by itself, which gives pictures back and draws none of its own: there is nothing to choose."""
 
 
-SampleConfig = RefineConfig | DecodeConfig | ReconstructConfig
+SampleConfig = RefineConfig | ExtendConfig | DecodeConfig | ReconstructConfig
 
 
 @dataclass
@@ -440,7 +496,7 @@ class Model:
         unconditional: whether it also knows pictures without their class, as classifier-free guidance needs.
     """
 
-    net: Denoiser | Generator | Codec
+    net: Denoiser | Autoregressor | Generator | Codec
     codec: Codec
     spec: ImageSpec
     labels: tuple[str, ...]

@@ -192,7 +192,8 @@ def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int
     bits = bound.bits_per_dimension(math.prod(spec.shape))
     mean = float(bits.mean())
     low, high = bootstrap(bits, mean, seed=seed, stream="likelihood")
-    receipt = f"{bound.kind} bound of ln P, {bound.how}, {len(which):,} pictures"
+    kind = "exactly ln P" if bound.kind == "exact" else f"{bound.kind} bound of ln P"
+    receipt = f"{kind}, {bound.how}, {len(which):,} pictures"
     values = {"bits_per_dimension": mean, "low": low, "high": high, "kind": bound.kind, "n": len(which), "seed": seed}
     line = f"{mean:.3f} bits a dimension [{low:.3f}, {high:.3f}] of {reference.source} (lower is better)"
     return Outcome((line, f"  {receipt}, seed {seed}"), values | {"receipt": receipt})

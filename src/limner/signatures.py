@@ -108,6 +108,9 @@ class Sample:
         guidance: how strongly to steer to the class; 1 is off.
         truncation: of generators: below 1 pictures are more typical and less various.
         cut: of generators: codes are drawn from a normal distribution cut at so many standard deviations.
+        temperature: of models that write: below 1 pictures are more typical and less various.
+        top_k: of models that write: only so many of the likeliest values; 0 for all.
+        top_p: of models that write: only the likeliest values that hold this share together; 1 for all.
         guide: steer away from this worse model of the same pictures instead (autoguidance); a run or a snapshot.
         size: height and width, if not those that the model was made for.
         precision: of the network's products; bfloat16 is faster where a machine has it, and changes pictures a little.
@@ -125,6 +128,9 @@ class Sample:
     guidance: float | None = None
     truncation: float | None = None
     cut: float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
     guide: Path | None = None
     size: tuple[int, int] | None = None
     precision: Precision = "float32"
@@ -143,6 +149,9 @@ class Sample:
             self.guidance,
             self.truncation,
             self.cut,
+            self.temperature,
+            self.top_k,
+            self.top_p,
             self.guide,
             self.size,
             self.precision,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from limner.contracts import Generator, Model
+from limner.contracts import Model
 from limner.data import DataConfig, Dataset, open_dataset
 from limner.errors import UserError
 from limner.files import expanded
@@ -19,6 +19,7 @@ from limner.metrics.choice import choose
 from limner.metrics.classes import class_numbers, knows
 from limner.metrics.evaluation import FEWEST, check_count
 from limner.sampling import evaluations, sample
+from limner.sampling.draw import way_of
 from limner.training.report_run import Run, read_run
 from limner.training.snapshot import is_model, load
 
@@ -56,7 +57,8 @@ class Contender:
         labels: the class that each was asked to be, () where there are none.
         cost: what it takes.
         records: lines of its training's ``metrics.jsonl``.
-        draws: what it makes pictures from, "noise" or "codes", the same ones for all that do; "" where it draws none.
+        draws: what it makes pictures from, "noise", "uniform numbers" or "codes", the same ones for all that do; ""
+            where it draws none.
     """
 
     name: str
@@ -187,8 +189,7 @@ def _drawn(
         evaluations=evaluations(model.defaults),
         per_second=per_second,
     )
-    draws = "codes" if isinstance(model.net, Generator) else "noise"
-    return Contender(name, source, images, asked, cost, tuple(run.records) if run else (), draws)
+    return Contender(name, source, images, asked, cost, tuple(run.records) if run else (), way_of(model).source)
 
 
 def _run(folder: Path) -> Run | None:

@@ -6,6 +6,7 @@ from limner.models.dcgan import DCGANConfig
 from limner.models.dit import DiT, DiTConfig
 from limner.models.palette import Palette, PaletteConfig
 from limner.models.patch_critic import PatchCritic
+from limner.models.pixelcnn_pp import PixelCNNPPConfig
 from limner.models.preconditioning import PRECONDITIONINGS, Preconditioned, PreconditionedFlowMap, Row
 from limner.models.r3gan import R3GANConfig
 from limner.models.residual_gan import ResidualGANConfig
@@ -22,6 +23,9 @@ AdversarialNetConfig = DCGANConfig | ResidualGANConfig | StyleGAN2Config | R3GAN
 GeneratorNetConfig = AdversarialNetConfig | VAEConfig
 """The shapes of all generators."""
 
+AutoregressorNetConfig = PixelCNNPPConfig
+"""The shapes of all networks that write, of which each makes an ``autoregressor``."""
+
 CodecNetConfig = KLCodecConfig | VQCodecConfig | PaletteConfig
 """The shapes of all codecs that are trained."""
 
@@ -29,6 +33,7 @@ __all__ = [
     "PRECONDITIONINGS",
     "VAE",
     "AdversarialNetConfig",
+    "AutoregressorNetConfig",
     "CodecNetConfig",
     "Critic",
     "DCGANConfig",
@@ -41,6 +46,7 @@ __all__ = [
     "Palette",
     "PaletteConfig",
     "PatchCritic",
+    "PixelCNNPPConfig",
     "Preconditioned",
     "PreconditionedFlowMap",
     "R3GANConfig",

@@ -19,10 +19,12 @@ from limner.recipes.decode import AdversarialRecipe, DriftRecipe, VAERecipe
 from limner.recipes.dit import dit
 from limner.recipes.drift import drift
 from limner.recipes.edm import edm
+from limner.recipes.extend import ExtendRecipe
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
 from limner.recipes.kl_codec import kl_codec
 from limner.recipes.palette import palette
+from limner.recipes.pixelcnn_pp import pixelcnn_pp
 from limner.recipes.r3gan import r3gan
 from limner.recipes.refine import RefineRecipe
 from limner.recipes.sagan import sagan
@@ -40,6 +42,7 @@ from limner.training.run import resume as _resume
 AnyRecipe = (
     RefineRecipe
     | FlowMapRecipe
+    | ExtendRecipe
     | AdversarialRecipe
     | DriftRecipe
     | VAERecipe
@@ -53,6 +56,7 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "ddpm": ddpm,
     "dit": dit,
     "consistency": consistency,
+    "pixelcnn++": pixelcnn_pp,
     "vae": vae,
     "dcgan": dcgan,
     "wgan": wgan,
@@ -77,6 +81,7 @@ __all__ = [
     "AdversarialRecipe",
     "AnyRecipe",
     "DriftRecipe",
+    "ExtendRecipe",
     "FlowMapRecipe",
     "KLCodecRecipe",
     "PaletteRecipe",
@@ -95,6 +100,7 @@ __all__ = [
     "kl_codec",
     "numbered",
     "palette",
+    "pixelcnn_pp",
     "r3gan",
     "recipe",
     "resume",

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from limner.contracts import (
+    Autoregressor,
     Codec,
     Condition,
     DecodeConfig,
     Denoiser,
+    ExtendConfig,
     Generator,
     Model,
     Precision,
@@ -28,7 +30,7 @@ from limner.contracts import (
 )
 from limner.distributed import ALONE, World
 from limner.errors import UserError, nearest, within
-from limner.sampling import decoding, refining
+from limner.sampling import decoding, extending, refining
 from limner.shards import is_sharded
 
 #: Samples drawn together, and most of one draw.
@@ -44,6 +46,7 @@ class Way:
     Attributes:
         config: the type of their settings.
         words: what they do, after "it".
+        source: what they make pictures from.
         check: (model, settings, guide), raises a UserError for what cannot be.
         evaluations: of the network for a picture, by the settings.
         draw: (model, cond, samples, settings, seed=, guide=) to latents (N, C, H, W).
@@ -51,6 +54,7 @@ class Way:
 
     config: type[Any]
     words: str
+    source: str
     check: Callable[[Model, Any, Model | None], None]
     evaluations: Callable[[Any], int]
     draw: Callable[..., Tensor]
@@ -60,10 +64,15 @@ def _refused(*args: object, **kwargs: object) -> Tensor:
     raise UserError("a codec gives pictures back and draws none of its own: limner reconstruct shows how it does")
 
 
-WAYS: dict[type[Denoiser | Generator | Codec], Way] = {
-    Denoiser: Way(RefineConfig, "refines noise", refining.checked, refining.evaluations, refining.refined),
-    Codec: Way(ReconstructConfig, "gives pictures back", lambda *_: None, lambda _: 1, _refused),
-    Generator: Way(DecodeConfig, "decodes a code in one pass", decoding.checked, lambda _: 1, decoding.decoded),
+WAYS: dict[type[Denoiser | Autoregressor | Generator | Codec], Way] = {
+    Denoiser: Way(RefineConfig, "refines noise", "noise", refining.checked, refining.evaluations, refining.refined),
+    Autoregressor: Way(
+        ExtendConfig, "writes site by site", "uniform numbers", extending.checked, lambda _: 1, extending.extended
+    ),
+    Codec: Way(ReconstructConfig, "gives pictures back", "", lambda *_: None, lambda _: 1, _refused),
+    Generator: Way(
+        DecodeConfig, "decodes a code in one pass", "codes", decoding.checked, lambda _: 1, decoding.decoded
+    ),
 }
 
 
@@ -172,6 +181,9 @@ def sample(
     guidance: float | None = None,
     truncation: float | None = None,
     cut: float | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
     config: SampleConfig | None = None,
     guide: Model | None = None,
     size: tuple[int, int] | None = None,
@@ -191,8 +203,10 @@ def sample(
             drawing all from 0 on.
         label: of all samples by name or number, or a number each; None takes the classes in turn.
         seed: 64 bits.
-        steps, solver, guidance: override the defaults of a model that refines noise.
+        steps, solver: override the defaults of a model that refines noise.
+        guidance: overrides that of a model that refines noise or writes site by site.
         truncation, cut: override the defaults of a model that decodes codes.
+        temperature, top_k, top_p: override the defaults of a model that writes site by site.
         config: replaces the model's defaults as a whole.
         guide: a worse model of the same pictures, away from which guidance then steers (autoguidance).
         size: (height, width) of the pictures; the model's own by default. Others are worth drawing where the model was
@@ -210,7 +224,10 @@ def sample(
     within("first", first, 0, MOST)
     if size is not None:
         model, guide = _at_size(model, size), guide and _at_size(guide, size)
-    changes = {"steps": steps, "solver": solver, "guidance": guidance, "truncation": truncation, "cut": cut}
+    changes: dict[str, object] = {
+        "steps": steps, "solver": solver, "guidance": guidance, "truncation": truncation, "cut": cut,
+        "temperature": temperature, "top_k": top_k, "top_p": top_p,
+    }  # fmt: skip
     resolved, way = resolve(model, config, guide, **changes), way_of(model)
     device = next(model.net.parameters()).device
     cond = labels_for(model, n, label, first).to(device)

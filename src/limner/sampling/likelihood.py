@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limner import random
-from limner.contracts import Autoencoding, Bound, Condition, Denoiser, Model
+from limner.contracts import Autoencoding, Autoregressor, Bound, Condition, Denoiser, Model
 from limner.errors import UserError, within
 from limner.sampling.draw import as_they_draw
 from limner.sampling.importance import weighted_bound
@@ -33,12 +33,12 @@ def log_likelihood(
     batch: int = 64,
     on_progress: Callable[[int], None] | None = None,
 ) -> Bound:
-    """A lower bound of ln P of pictures.
+    """ln P of pictures, or a lower bound of it.
 
     Of a model that refines noise it is estimated by the probability flow, without bias but for the steps: noise spreads
     each value over its bin, and the mean of ln p there is at most ln of the bin's P (Theis et al. 2016, equation 1);
     Hutchinson's estimator takes the divergence. The denoiser is the model as it was trained, without guidance. Of a
-    variational autoencoder it is importance-weighted.
+    variational autoencoder it is importance-weighted. Of a model that writes pixels it is exact, and no bound.
 
     Args:
         model: of a denoiser, or of a variational autoencoder.
@@ -59,9 +59,11 @@ def log_likelihood(
     if isinstance(model.net, Autoencoding):
         within("codes", codes, 1, 100_000)
         return _weighted(model, model.net, _Pictures(images, label, seed, batch, told), codes)
+    if isinstance(model.net, Autoregressor):
+        return _exact(model, model.net, _Pictures(images, label, seed, batch, told))
     within("steps", steps, 4, 10_000)
     if not isinstance(model.net, Denoiser):
-        raise UserError("this model knows no likelihood: models that refine noise do, such as flow, and vae")
+        raise UserError("this model knows no likelihood: models that refine noise or write do, such as flow, and vae")
     return _flowed(model, model.net, _Pictures(images, label, seed, batch, told), steps)
 
 
@@ -101,6 +103,15 @@ def _flowed(model: Model, net: Denoiser, pictures: _Pictures, steps: int) -> Bou
     bound = Bound(found.cpu(), "lower", f"estimated by the probability flow, {steps} steps, uniform dequantization")
     _guarded(bound.bits_per_dimension(size), Bound(check.cpu(), "lower").bits_per_dimension(size), steps)
     return bound
+
+
+def _exact(model: Model, net: Autoregressor, pictures: _Pictures) -> Bound:
+    found = []
+    for values, _, cond in pictures.parts(next(net.parameters()).device):
+        with as_they_draw(net), torch.no_grad():
+            told = net.log_prob(values.permute(0, 2, 3, 1).flatten(1).long(), cond)
+        found.append(told.double().sum(1).cpu())
+    return Bound(torch.cat(found), "exact", "the product of all sites' probabilities, discrete values")
 
 
 def _weighted(model: Model, net: Autoencoding, pictures: _Pictures, codes: int) -> Bound:

@@ -17,10 +17,12 @@ from limner.codecs import Identity
 from limner.config import from_json, read_json, to_json
 from limner.contracts import (
     LATENTS,
+    Autoregressor,
     Codec,
     DataStats,
     DecodeConfig,
     Denoiser,
+    ExtendConfig,
     Generator,
     ImageSpec,
     Model,
@@ -31,6 +33,7 @@ from limner.errors import UserError
 from limner.files import expanded, write_json, write_text
 from limner.models import (
     PRECONDITIONINGS,
+    AutoregressorNetConfig,
     CodecNetConfig,
     GeneratorNetConfig,
     NetConfig,
@@ -113,6 +116,34 @@ class GeneratorConfig:
 
 
 @dataclass(frozen=True)
+class AutoregressorConfig:
+    """All that rebuilding an autoregressive model takes.
+
+    Attributes:
+        net: shape of the network.
+        spec: of the pictures.
+        labels: names of the classes, () for none.
+        sampling: how samples are drawn by default.
+        unconditional: whether it also knows pictures without their class.
+    """
+
+    net: AutoregressorNetConfig
+    spec: ImageSpec
+    labels: tuple[str, ...]
+    sampling: ExtendConfig
+    unconditional: bool = True
+    kind: Literal["autoregressor"] = "autoregressor"
+    version: int = VERSION
+
+    def network(self) -> Autoregressor:
+        """The network with fresh weights, drawn from the default generator."""
+        return self.net.autoregressor(self.spec, len(self.labels))
+
+    def model(self, net: Autoregressor) -> Model:
+        return Model(net, Identity(), self.spec, self.labels, self.sampling, self.unconditional)
+
+
+@dataclass(frozen=True)
 class CodecConfig:
     """All that rebuilding a codec takes.
 
@@ -135,9 +166,10 @@ class CodecConfig:
         return Model(net, Identity(), self.spec, (), ReconstructConfig())
 
 
-ModelConfig = DenoiserConfig | GeneratorConfig | CodecConfig
+ModelConfig = DenoiserConfig | AutoregressorConfig | GeneratorConfig | CodecConfig
 _CONFIGS: dict[str, type[ModelConfig]] = {
     "denoiser": DenoiserConfig,
+    "autoregressor": AutoregressorConfig,
     "generator": GeneratorConfig,
     "codec": CodecConfig,
 }
@@ -223,6 +255,8 @@ def model_of(config: ModelConfig, net: nn.Module) -> Model:
     """The model that ``config`` describes, with this network."""
     match config, net:
         case DenoiserConfig(), Denoiser():
+            return config.model(net)
+        case AutoregressorConfig(), Autoregressor():
             return config.model(net)
         case GeneratorConfig(), Generator():
             return config.model(net)

@@ -1,0 +1,44 @@
+"""The settings of models that write pictures site by site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from limner.contracts import DataStats, ExtendConfig, ImageSpec
+from limner.models import AutoregressorNetConfig
+from limner.objectives import Likelihood, LikelihoodConfig, OptimizerConfig
+from limner.recipes.common import MANY_TIMES, Settings, shifts, shown_often
+from limner.training.job import Lesson
+from limner.training.snapshot import AutoregressorConfig
+
+#: To draw a picture takes as long as to look at so many: a site at a time keeps few cores busy.
+_EVALUATIONS = 20
+
+
+@dataclass(frozen=True)
+class ExtendRecipe(Settings):
+    """An autoregressive model, on pixels.
+
+    Attributes:
+        net: shape of the network.
+        objective: how it is taught.
+        optimizer: how the weights move.
+        sampling: how samples are drawn from the snapshot by default.
+    """
+
+    net: AutoregressorNetConfig
+    objective: LikelihoodConfig
+    optimizer: OptimizerConfig
+    sampling: ExtendConfig = field(default_factory=ExtendConfig)
+
+    def advice(self, times: float, side: int) -> list[str]:
+        if times < MANY_TIMES or self.augment.crop:
+            return []
+        return [f"{shown_often(times)}: shifted by a pixel or so they leave far fewer, --augment.crop {shifts(side)}"]
+
+    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+        unconditional = not labels or self.objective.label_dropout > 0
+        config = AutoregressorConfig(self.net, spec, labels, self.sampling, unconditional)
+        net = config.network()
+        objective = Likelihood(net, self.objective, self.optimizer, spec)
+        return Lesson(objective, "autoregressor", config.model(net), config, evaluations=_EVALUATIONS)

@@ -1,0 +1,138 @@
+"""How an autoregressive model draws: site by site, by inverse CDF of keyed uniforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limner import random
+from limner.contracts import Autoregressor, Condition, ExtendConfig, Model
+from limner.distributions import Categorical, Distribution
+from limner.errors import UserError
+from limner.writing import pictures_of
+
+Change = Callable[[Tensor], Tensor]
+
+
+def checked(model: Model, config: ExtendConfig, guide: Model | None) -> None:
+    """Raises a UserError where another model is to guide this one, or its pictures are to have another size, or it is
+    to be guided by what it does not know."""
+    assert isinstance(model.net, Autoregressor)
+    if guide is not None:
+        raise UserError("a model that guides is for models that refine noise; leave --guide out")
+    if sum(model.net.sites) != model.spec.channels * model.spec.size[0] * model.spec.size[1]:
+        raise UserError("this model writes pictures of one size; leave --size out")
+    if config.guidance != 1 and not model.labels:
+        raise UserError("this model was trained without labels, so that there is nothing to guide to; leave it out")
+    if config.guidance != 1 and not model.unconditional:
+        raise UserError(
+            "this model was always told the class, and guidance needs what it draws without one; train with "
+            "--objective.label-dropout 0.1"
+        )
+
+
+def extended(
+    model: Model, cond: Condition, samples: Tensor, config: ExtendConfig, *, seed: int, guide: Model | None
+) -> Tensor:
+    """The pictures (N, C, H, W) of the samples of the given global indices."""
+    assert isinstance(model.net, Autoregressor)
+    net = model.net if config.guidance == 1 else Guided(model.net, config.guidance)
+    return pictures_of(written(net, cond, samples, config, seed=seed), model.spec)
+
+
+def written(net: Autoregressor, cond: Condition, samples: Tensor, config: ExtendConfig, *, seed: int) -> Tensor:
+    """What is written, (N, T), of samples: a function of (seed, sample, condition, settings) alone."""
+    sites = net.sites
+    ends = [*accumulate(length + 1 for length in sites)]
+    uniforms = random.uniform(seed, samples, "sites", shape=(ends[-1],))
+    change = _change(config)
+    state, said = net.init_state(len(samples), cond)
+    values = []
+    for site, (length, end) in enumerate(zip(sites, ends, strict=True)):
+        given = changed(said, change) if change else said
+        values.append(given.draw(uniforms[:, end - length - 1 : end]))
+        if site + 1 < len(sites):
+            state, said = net.step(values[-1], state)
+    return torch.cat(values, dim=1)
+
+
+class Guided(Autoregressor):
+    """Classifier-free guidance of logits, free + w (conditional - free), each value's given those before it.
+
+    Args:
+        net: knows the null label.
+        w: 1 is off.
+    """
+
+    def __init__(self, net: Autoregressor, w: float) -> None:
+        super().__init__()
+        self.net, self.w = net, w
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        return self.net.sites
+
+    def init_state(self, n: int, cond: Condition) -> tuple[Any, Distribution]:
+        state, said = self.net.init_state(2 * n, Condition.cat([cond, cond.dropped()]))
+        return state, self._between(said, n)
+
+    def step(self, value: Tensor, state: Any) -> tuple[Any, Distribution]:
+        state, said = self.net.step(torch.cat([value, value]), state)
+        return state, self._between(said, len(value))
+
+    def _between(self, said: Distribution, n: int) -> Distribution:
+        return _Between(said.index(slice(0, n)), said.index(slice(n, 2 * n)), self.w)
+
+
+class _Between(Distribution):
+    def __init__(self, cond: Distribution, free: Distribution, w: float) -> None:
+        self.cond, self.free, self.w, self.values = cond, free, w, cond.values
+
+    def logits(self, before: Tensor) -> Tensor:
+        cond, free = (torch.log_softmax(one.logits(before), dim=-1) for one in (self.cond, self.free))
+        return torch.lerp(free, cond, self.w)
+
+
+class _Changed(Distribution):
+    def __init__(self, said: Distribution, change: Change) -> None:
+        self.said, self.change, self.values = said, change, said.values
+
+    def logits(self, before: Tensor) -> Tensor:
+        return self.change(self.said.logits(before))
+
+
+def changed(said: Distribution, change: Change) -> Distribution:
+    """With every value's logits changed."""
+    return Categorical(change(said.said)) if isinstance(said, Categorical) else _Changed(said, change)
+
+
+def _change(config: ExtendConfig) -> Change | None:
+    if config.temperature == 1 and not config.top_k and config.top_p == 1:
+        return None
+
+    def change(logits: Tensor) -> Tensor:
+        return top_p(top_k(logits / config.temperature, config.top_k), config.top_p)
+
+    return change
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """Only the k likeliest values, and those as likely as the last of them; 0 leaves all."""
+    if not 0 < k < logits.shape[-1]:
+        return logits
+    least = logits.topk(k, dim=-1).values[..., -1:]
+    return logits.masked_fill(logits < least, -torch.inf)
+
+
+def top_p(logits: Tensor, p: float) -> Tensor:
+    """Only the likeliest values that hold a share p together (Holtzman et al. 2020); 1 leaves all."""
+    if p >= 1:
+        return logits
+    ordered, places = logits.sort(dim=-1, descending=True, stable=True)
+    share = torch.softmax(ordered, dim=-1)
+    beyond = share.cumsum(-1) - share >= p  # never the first
+    return logits.masked_fill(beyond.gather(-1, places.argsort(dim=-1)), -torch.inf)
