@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from limner.contracts import Model
 from limner.recipes import recipe, train
-from limner.training.describing import environment, warn_if_changed
+from limner.training.describing import environment, peak_memory, warn_if_changed
 
 
 @pytest.mark.parametrize("name", ["processor", "device"])
@@ -45,3 +48,16 @@ def test_the_cards_example_runs(bars: Path, tmp_path: Path, monkeypatch: pytest.
     assert isinstance(names["model"], Model)
     assert names["pictures"].shape == (16, 13, 11, 1)
     assert json.loads((run / "done.json").read_text())["guidance"] == 1.5
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="other systems tell by resource alone")
+def test_memory_is_not_that_of_who_started_the_process() -> None:
+    held = np.ones(2**27)  # 1 GiB, written
+    told = subprocess.run(
+        [sys.executable, "-c", "from limner.training.describing import peak_memory; print(peak_memory())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert peak_memory() > held.nbytes
+    assert 2**24 < int(told.stdout) < 2**29

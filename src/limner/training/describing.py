@@ -125,6 +125,11 @@ def peak_memory(device: torch.device | None = None) -> int:
     """Bytes that this process held at most, or that it held of a device with memory of its own."""
     if device is not None and device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.is_file():  # what follows is, on Linux, at least what the parent held when it started this process
+        for line in status.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     import resource
 
     unit = 1 if platform.system() == "Darwin" else 1024
