@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from limner.latents import along, invert_pictures, label_direction, semantic_directions, walk
     from limner.metrics import evaluate
     from limner.recipes import recipe, resume, train
-    from limner.sampling import log_likelihood, sample
+    from limner.sampling import complete, log_likelihood, sample
     from limner.training.snapshot import load
 
 #: Where each name comes from; it is imported when it is first used, so that ``import limner`` costs little.
@@ -44,6 +44,7 @@ _HOMES = {
     "UserError": "limner.errors",
     "along": "limner.latents",
     "compare": "limner.comparison",
+    "complete": "limner.sampling",
     "evaluate": "limner.metrics",
     "invert_pictures": "limner.latents",
     "join": "limner.distributed",
@@ -73,6 +74,7 @@ __all__ = [
     "UserError",
     "along",
     "compare",
+    "complete",
     "evaluate",
     "invert_pictures",
     "join",

@@ -14,7 +14,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -275,6 +275,13 @@ class Autoencoding(Generator):
         raise NotImplementedError
 
 
+class Written(Protocol):
+    """What an autoregressive model keeps of pictures that are being written."""
+
+    def index(self, which: Tensor) -> Self:
+        """Of the pictures (N,) int64 of these numbers, some of them perhaps several times."""
+
+
 class Autoregressor(nn.Module):
     """Writes a picture site by site, each given all before it: a site is a pixel, a token, or all tokens of a scale.
 
@@ -293,11 +300,11 @@ class Autoregressor(nn.Module):
         """ln p of each site given those before it, in nats, (N, S), of all sites side by side."""
         raise NotImplementedError
 
-    def init_state(self, n: int, cond: Condition) -> tuple[Any, Distribution]:
+    def init_state(self, n: int, cond: Condition) -> tuple[Written, Distribution]:
         """What is kept of n pictures of which nothing is written, and what their first site may be."""
         raise NotImplementedError
 
-    def step(self, value: Tensor, state: Any) -> tuple[Any, Distribution]:
+    def step(self, value: Tensor, state: Any) -> tuple[Written, Distribution]:
         """Write the values (N, V) of a site: what is kept then, and what the next site may be. The state that was
         given is used up; the last site's values are not written."""
         raise NotImplementedError

@@ -1,4 +1,5 @@
-"""The commands that look into a generator's codes; as those of :mod:`limner.commands`."""
+"""The commands that ask a model for more than samples: what its codes are, what a codec gives back, how pictures could
+go on; as those of :mod:`limner.commands`."""
 
 from __future__ import annotations
 
@@ -6,21 +7,26 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from limner.commands import Outcome, may_write, measure_lines
 from limner.contracts import Codec
 from limner.data import DataConfig
+from limner.data.config import Plan
+from limner.data.decode import decode
 from limner.data.levels import Pixels
+from limner.data.sources import MAX_FILE, PictureError
 from limner.distributed import join
 from limner.errors import UserError, within
 from limner.features import classify, load_extractor
 from limner.features.extractor import as_tensor
-from limner.files import write_whole
+from limner.files import expanded, write_whole
 from limner.judging import as_drawn, numbers_of
 from limner.latents import along, invert_pictures, label_direction, semantic_directions, walk
 from limner.latents.codes import condition, drawn_styles, generator_of, synthesized
-from limner.sampling import to_pixels
+from limner.sampling import complete as completed
+from limner.sampling import resolve, to_pixels
 from limner.tensors import save_tensors
 from limner.training.folders import refuse_taken
 from limner.training.grids import grid, save_png
@@ -162,6 +168,73 @@ def reconstruct(model: Path, reference: DataConfig, n: int, out: Path, overwrite
     line = f"{len(which)} pictures and what comes back of them, by latents {latents.shape}: {out}"
     values = {"file": str(out), "latents": list(latents.shape), "measures": rows}
     return Outcome((line, *measure_lines(rows)), values)
+
+
+def complete(
+    model: Path,
+    reference: DataConfig,
+    n: int,
+    ways: int,
+    known: float,
+    mask: Path | None,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
+    guidance: float | None,
+    seed: int,
+    out: Path,
+    overwrite: bool,
+) -> Outcome:
+    """Pictures of which a part is written anew: a row each, what is known of it, the ways, and the picture itself."""
+    may_write(out, overwrite, _GRID)
+    within("n", n, 1, _MOST)
+    within("ways", ways, 1, 64)
+    within("known", known, 0, 1)
+    loaded = load(model, device=join().device)
+    config = resolve(loaded, None, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
+    if not reference.source:
+        raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
+    fresh = _below(known, loaded.spec.size) if mask is None else _mask(mask, loaded.spec.size)
+    real = as_drawn(loaded, reference)
+    which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
+    label = None
+    if loaded.labels and real.label is not None:
+        label = numbers_of(loaded, real.labels, real.label[which]).tolist()
+    pictures = np.ascontiguousarray(real.images[which])
+    done = completed(loaded, pictures, fresh, ways=ways, label=label, seed=seed, config=config)
+    left = np.where(fresh[..., None], np.array(np.iinfo(pictures.dtype).max // 2, pictures.dtype), pictures)
+    rows = np.concatenate([left[:, None], done.pictures, pictures[:, None]], axis=1)
+    save_png(grid(rows.reshape(-1, *pictures.shape[1:]), columns=ways + 2), out)
+    lines = [f"{len(which)} pictures, {fresh.mean():.0%} of each written anew in {ways} ways: {out}"]
+    if done.unseen:
+        lines.append(
+            f"  {done.unseen:.0%} of what is known lies after the first pixel that is written: a model that writes in "
+            "order has not seen that, and what it writes need not fit it"
+        )
+    return Outcome(tuple(lines), {"file": str(out), "ways": ways, "unseen": done.unseen, "seed": seed})
+
+
+def _below(known: float, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """True below the share of the rows that is known."""
+    return np.repeat(np.arange(size[0]) >= round(known * size[0]), size[1]).reshape(size)
+
+
+def _mask(path: Path, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """True where a picture file is white.
+
+    Raises:
+        UserError: it cannot be read, or has another size.
+    """
+    try:
+        with expanded(path).open("rb") as file:
+            pixels, header = decode(file.read(MAX_FILE), Plan(size, "L", "stretch", (255, 255, 255)))
+    except (OSError, PictureError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"cannot read the mask '{path}': {reason}") from error
+    if (header.height, header.width) != size:
+        raise UserError(f"the mask '{path}' is {header.height}x{header.width}; the pictures are {size[0]}x{size[1]}")
+    white: npt.NDArray[np.bool_] = pixels[..., 0] >= 128
+    return white
 
 
 def _across(n: int) -> int:

@@ -235,6 +235,60 @@ class Invert:
 
 
 @dataclass(frozen=True)
+class Complete:
+    """Write a part of real pictures anew, by a model that writes pixel by pixel; the rest stays.
+
+    Attributes:
+        model: a run or a snapshot folder, of pixelcnn++ or another model that writes pixels.
+        reference: the pictures: --reference SOURCE.
+        n: how many of them, evenly spaced.
+        ways: in which each is completed.
+        known: share of the rows, from above, that stays.
+        mask: a picture of the same size instead, white where pixels are to be written.
+        temperature: below 1 pictures are more typical and less various.
+        top_k: only so many of the likeliest values; 0 for all.
+        top_p: only the likeliest values that hold this share together; 1 for all.
+        guidance: how strongly to steer to the class; 1 is off.
+        seed: of what is written.
+        out: a .png, a row for each picture: what is known, the ways, and the picture itself.
+        overwrite: replace the file at --out.
+        json: print one JSON object, for programs.
+    """
+
+    model: Positional[Path]
+    reference: DataConfig = DataConfig("")  # noqa: RUF009 - frozen
+    n: Annotated[int, arg(aliases=["-n"])] = 8
+    ways: int = 6
+    known: float = 0.5
+    mask: Path | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    guidance: float | None = None
+    seed: int = 0
+    out: Path = Path("completed.png")
+    overwrite: bool = False
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return exploring.complete(
+            self.model,
+            self.reference,
+            self.n,
+            self.ways,
+            self.known,
+            self.mask,
+            self.temperature,
+            self.top_k,
+            self.top_p,
+            self.guidance,
+            self.seed,
+            self.out,
+            self.overwrite,
+        )
+
+
+@dataclass(frozen=True)
 class Reconstruct:
     """Show what a codec gives back of real pictures.
 
@@ -437,6 +491,7 @@ COMMANDS: dict[str, type[Any]] = {
     "interpolate": Interpolate,
     "invert": Invert,
     "directions": Directions,
+    "complete": Complete,
     "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "likelihood": Likelihood,

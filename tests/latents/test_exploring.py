@@ -1,4 +1,4 @@
-"""The commands that look into codes, as a user meets them."""
+"""The commands that ask a model for more than samples, as a user meets them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from limner.cli import main
-from limner.contracts import DecodeConfig, ImageSpec
-from limner.models import DCGANConfig, VQCodecConfig
+from limner.contracts import DecodeConfig, ExtendConfig, ImageSpec
+from limner.models import DCGANConfig, PixelCNNPPConfig, VQCodecConfig
 from limner.tensors import load_tensors
-from limner.training.snapshot import CodecConfig, GeneratorConfig, save_snapshot
+from limner.training.snapshot import AutoregressorConfig, CodecConfig, GeneratorConfig, save_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +114,39 @@ def test_reconstruct(bars: Path, snapshot: Path, tmp_path: Path, capsys: pytest.
             main([*args, *([] if args[0] == "evaluate" else ["--out", str(tmp_path / "other.png")])])
         assert ended.value.code == 2
         assert said in capsys.readouterr().err
+
+
+def test_complete(bars: Path, snapshot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = AutoregressorConfig(
+        PixelCNNPPConfig(width=4, most=6, blocks=1, components=2),
+        ImageSpec(1, (13, 11), "L"),
+        ("0", "1"),
+        ExtendConfig(),
+    )
+    save_snapshot(tmp_path / "writer", config, config.network().state_dict(), "")
+    out = tmp_path / "completed.png"
+    args = ["complete", tmp_path / "writer", "--reference", bars, "-n", 3, "--ways", 2]
+    assert told(capsys, *args, "--out", out)["unseen"] == 0
+    assert Image.open(out).width > Image.open(out).height
+    mask = Image.new("L", (11, 13))
+    mask.paste(255, (3, 2, 8, 6))
+    mask.save(tmp_path / "mask.png")
+    values = told(capsys, *args, "--mask", tmp_path / "mask.png", "--out", tmp_path / "masked.png")
+    assert values["unseen"] == pytest.approx((143 - 25 - 20) / (143 - 20))
+    Image.new("L", (9, 9)).save(tmp_path / "small.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    for more, said in (
+        (["--mask", tmp_path / "small.png"], "9x9; the pictures are 13x11"),
+        (["--mask", tmp_path / "broken.png"], "cannot read the mask"),
+        (["--mask", tmp_path / "none.png"], "cannot read the mask"),
+        (["--known", 1.5], "known is 1.5"),
+        (["--ways", 0], "ways is 0"),
+        ([], "completed.png"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([str(arg) for arg in [*args, *more, "--out", out if not more else tmp_path / "other.png"]])
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["complete", str(snapshot), "--reference", str(bars), "--out", str(tmp_path / "x.png")])
+    assert "models that write pixels" in capsys.readouterr().err

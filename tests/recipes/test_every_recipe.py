@@ -18,6 +18,7 @@ from limner.distributed import ALONE
 from limner.models import (
     DCGANConfig,
     DiTConfig,
+    GPTConfig,
     KLCodecConfig,
     PaletteConfig,
     PixelCNNPPConfig,
@@ -46,6 +47,7 @@ SHAPES: dict[type, dict[str, object]] = {
     ResidualGANConfig: {"width": 6, "code": 8, "most": 12},
     StyleGAN2Config: {"width": 6, "code": 8, "most": 12},
     PixelCNNPPConfig: {"width": 6, "most": 12, "blocks": 1, "components": 3, "dropout": 0.1},
+    GPTConfig: {"width": 16, "depth": 1, "heads": 2, "dropout": 0.1},
     KLCodecConfig: {"width": 6, "channels": 2},
     VQCodecConfig: {"width": 6, "channels": 2, "codes": 12},
     PaletteConfig: {"colours": 12},

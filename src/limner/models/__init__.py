@@ -4,6 +4,7 @@ from limner.models.autoencoder import KLCodec, KLCodecConfig, VQCodec, VQCodecCo
 from limner.models.critic import Critic
 from limner.models.dcgan import DCGANConfig
 from limner.models.dit import DiT, DiTConfig
+from limner.models.gpt import GPTConfig
 from limner.models.palette import Palette, PaletteConfig
 from limner.models.patch_critic import PatchCritic
 from limner.models.pixelcnn_pp import PixelCNNPPConfig
@@ -23,7 +24,7 @@ AdversarialNetConfig = DCGANConfig | ResidualGANConfig | StyleGAN2Config | R3GAN
 GeneratorNetConfig = AdversarialNetConfig | VAEConfig
 """The shapes of all generators."""
 
-AutoregressorNetConfig = PixelCNNPPConfig
+AutoregressorNetConfig = PixelCNNPPConfig | GPTConfig
 """The shapes of all networks that write, of which each makes an ``autoregressor``."""
 
 CodecNetConfig = KLCodecConfig | VQCodecConfig | PaletteConfig
@@ -39,6 +40,7 @@ __all__ = [
     "DCGANConfig",
     "DiT",
     "DiTConfig",
+    "GPTConfig",
     "GeneratorNetConfig",
     "KLCodec",
     "KLCodecConfig",

@@ -5,7 +5,7 @@ from what it keeps."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,9 @@ class RowMemory:
     second: Tensor
     label: Tensor | None
 
+    def index(self, which: Tensor) -> RowMemory:
+        return RowMemory(self.first[which], self.second[which], None if self.label is None else self.label[which])
+
 
 @dataclass
 class PixelMemory:
@@ -88,6 +91,16 @@ class PixelMemory:
         # Views of all pixels, and of all pairs of a pixel and the one before it: to make one takes as long as a sum.
         self.own0, self.own1 = (row[:, 1:].unbind(1) for row in (self.first, self.second))
         self.pairs0, self.pairs1 = (_pairs(row) for row in (self.first, self.second))
+
+    def index(self, which: Tensor) -> PixelMemory:
+        return replace(
+            self,
+            first=self.first[which],
+            second=self.second[which],
+            heard0=tuple(one[which] for one in self.heard0),
+            heard1=tuple(one[which] for one in self.heard1),
+            label=None if self.label is None else self.label[which],
+        )
 
 
 def _pairs(row: Tensor) -> tuple[Tensor, ...]:

@@ -35,6 +35,22 @@ class StageMemory:
     grown: Tensor
     inner: StageMemory | None
 
+    def index(self, which: Tensor) -> StageMemory:
+        def kept(blocks: list[Kept]) -> list[Kept]:
+            return [
+                (block, of_row.index(which), other, of_pixel.index(which)) for block, of_row, other, of_pixel in blocks
+            ]
+
+        return StageMemory(
+            inward=kept(self.inward),
+            outward=kept(self.outward),
+            above=self.above[which],
+            halved=self.halved[which],
+            odd=self.odd[which],
+            grown=self.grown[which],
+            inner=None if self.inner is None else self.inner.index(which),
+        )
+
 
 class Inner(nn.Module):
     """What lies between maps and those of half the size."""

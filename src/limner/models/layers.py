@@ -123,10 +123,11 @@ def together(module: nn.Module, world: World) -> None:
             part.world = world
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of each head's tokens to one another, (N, heads, L, D) each, in the type of the values; on processors
-    in float32 at least where a gradient will be asked for, because torch's in bfloat16 takes ten times as long."""
+def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
+    """Attention of each head's tokens to one another, (N, heads, L, D) each, or to those up to themselves, in the type
+    of the values; on processors in float32 at least where a gradient will be asked for, because torch's in bfloat16
+    takes ten times as long."""
     if query.device.type != "cpu" or not torch.is_grad_enabled():
-        return F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value)
+        return F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value, is_causal=causal)
     with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(wide(query), wide(key), wide(value))
+        return F.scaled_dot_product_attention(wide(query), wide(key), wide(value), is_causal=causal)

@@ -70,6 +70,9 @@ class PixelState:
     seen: Tensor
     kept: StageMemory
 
+    def index(self, which: Tensor) -> PixelState:
+        return PixelState(self.place, self.seen[which], self.kept.index(which))
+
 
 class PixelCNNPP(Autoregressor):
     """Pictures (N, C, H, W) of whole numbers, a pixel a site.

@@ -22,6 +22,7 @@ from limner.recipes.edm import edm
 from limner.recipes.extend import ExtendRecipe
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
+from limner.recipes.imagegpt import imagegpt
 from limner.recipes.kl_codec import kl_codec
 from limner.recipes.palette import palette
 from limner.recipes.pixelcnn_pp import pixelcnn_pp
@@ -57,6 +58,7 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "dit": dit,
     "consistency": consistency,
     "pixelcnn++": pixelcnn_pp,
+    "imagegpt": imagegpt,
     "vae": vae,
     "dcgan": dcgan,
     "wgan": wgan,
@@ -97,6 +99,7 @@ __all__ = [
     "drift",
     "edm",
     "flow",
+    "imagegpt",
     "kl_codec",
     "numbered",
     "palette",

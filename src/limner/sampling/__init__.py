@@ -1,5 +1,6 @@
 """How pictures are drawn from a model: discretizations, solvers, guidance, and the loop over them."""
 
+from limner.sampling.completing import complete
 from limner.sampling.discretization import DISCRETIZATIONS, DiscreteTimes, EDMTimes, FlowTimes
 from limner.sampling.draw import evaluations, labels_for, resolve, sample, to_pixels
 from limner.sampling.guidance import Guided, autoguidance, classifier_free, clipped
@@ -30,6 +31,7 @@ __all__ = [
     "begin",
     "classifier_free",
     "clipped",
+    "complete",
     "evaluations",
     "invert",
     "labels_for",

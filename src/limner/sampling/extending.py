@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -44,20 +45,64 @@ def extended(
     return pictures_of(written(net, cond, samples, config, seed=seed), model.spec)
 
 
-def written(net: Autoregressor, cond: Condition, samples: Tensor, config: ExtendConfig, *, seed: int) -> Tensor:
-    """What is written, (N, T), of samples: a function of (seed, sample, condition, settings) alone."""
-    sites = net.sites
-    ends = [*accumulate(length + 1 for length in sites)]
-    uniforms = random.uniform(seed, samples, "sites", shape=(ends[-1],))
-    change = _change(config)
-    state, said = net.init_state(len(samples), cond)
-    values = []
-    for site, (length, end) in enumerate(zip(sites, ends, strict=True)):
-        given = changed(said, change) if change else said
-        values.append(given.draw(uniforms[:, end - length - 1 : end]))
-        if site + 1 < len(sites):
-            state, said = net.step(values[-1], state)
-    return torch.cat(values, dim=1)
+@dataclass(frozen=True)
+class Known:
+    """Pictures of which a part is known.
+
+    Attributes:
+        values: (M, T) of M pictures; N = M x ``ways`` are written, those of a picture one after the other.
+        fresh: (T,) bool, which values are written anew; those of a site are so together.
+        ways: in which each picture is completed.
+    """
+
+    values: Tensor
+    fresh: Tensor
+    ways: int
+
+
+def written(
+    net: Autoregressor,
+    cond: Condition,
+    samples: Tensor,
+    config: ExtendConfig,
+    *,
+    seed: int,
+    known: Known | None = None,
+) -> Tensor:
+    """What is written, (N, T), of samples: a function of (seed, sample, condition, settings), and of what is known."""
+    known = known or Known(samples.new_zeros(len(samples), sum(net.sites)), samples.new_ones(sum(net.sites)).bool(), 1)
+    change, values = _change(config), known.values.repeat_interleave(known.ways, dim=0)
+    ends = [*accumulate(net.sites)]
+    sites = [slice(end - length, end) for end, length in zip(ends, net.sites, strict=True)]
+    fresh = known.fresh[[site.start for site in sites]].tolist()
+    uniforms = random.uniform(seed, samples, "sites", shape=(ends[-1] + len(sites),))
+    begin = fresh.index(True) if True in fresh else len(sites)
+    state, said = net.init_state(len(known.values), cond.index(slice(None, None, known.ways)))
+    for site in sites[:begin]:  # what is known of all ways is written once
+        if site.stop < ends[-1]:
+            state, said = net.step(known.values[:, site], state)
+    if known.ways > 1:
+        every = torch.arange(len(known.values), device=samples.device).repeat_interleave(known.ways)
+        state, said = state.index(every), said.index(every)
+    for number in range(begin, len(sites)):
+        site = sites[number]
+        if fresh[number]:
+            given = changed(said, change) if change else said
+            values[:, site] = given.draw(uniforms[:, site.start + number : site.stop + number + 1])
+        if number + 1 < len(sites):
+            state, said = net.step(values[:, site], state)
+    return values
+
+
+@dataclass
+class _Both:
+    """What is kept of n pictures with their condition, and then of the same without."""
+
+    state: Any
+    n: int
+
+    def index(self, which: Tensor) -> _Both:
+        return _Both(self.state.index(torch.cat([which, which + self.n])), len(which))
 
 
 class Guided(Autoregressor):
@@ -76,13 +121,13 @@ class Guided(Autoregressor):
     def sites(self) -> tuple[int, ...]:
         return self.net.sites
 
-    def init_state(self, n: int, cond: Condition) -> tuple[Any, Distribution]:
+    def init_state(self, n: int, cond: Condition) -> tuple[_Both, Distribution]:
         state, said = self.net.init_state(2 * n, Condition.cat([cond, cond.dropped()]))
-        return state, self._between(said, n)
+        return _Both(state, n), self._between(said, n)
 
-    def step(self, value: Tensor, state: Any) -> tuple[Any, Distribution]:
-        state, said = self.net.step(torch.cat([value, value]), state)
-        return state, self._between(said, len(value))
+    def step(self, value: Tensor, state: _Both) -> tuple[_Both, Distribution]:
+        kept, said = self.net.step(torch.cat([value, value]), state.state)
+        return _Both(kept, state.n), self._between(said, state.n)
 
     def _between(self, said: Distribution, n: int) -> Distribution:
         return _Between(said.index(slice(0, n)), said.index(slice(n, 2 * n)), self.w)
@@ -92,6 +137,9 @@ class _Between(Distribution):
     def __init__(self, cond: Distribution, free: Distribution, w: float) -> None:
         self.cond, self.free, self.w, self.values = cond, free, w, cond.values
 
+    def index(self, which: Tensor | slice) -> _Between:
+        return _Between(self.cond.index(which), self.free.index(which), self.w)
+
     def logits(self, before: Tensor) -> Tensor:
         cond, free = (torch.log_softmax(one.logits(before), dim=-1) for one in (self.cond, self.free))
         return torch.lerp(free, cond, self.w)
@@ -100,6 +148,9 @@ class _Between(Distribution):
 class _Changed(Distribution):
     def __init__(self, said: Distribution, change: Change) -> None:
         self.said, self.change, self.values = said, change, said.values
+
+    def index(self, which: Tensor | slice) -> _Changed:
+        return _Changed(self.said.index(which), self.change)
 
     def logits(self, before: Tensor) -> Tensor:
         return self.change(self.said.logits(before))

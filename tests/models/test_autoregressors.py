@@ -1,0 +1,173 @@
+"""What every network that writes promises, by one test each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from limner.contracts import Autoregressor, Condition, ImageSpec
+from limner.distributions import Categorical, Distribution
+from limner.errors import UserError
+from limner.models import AutoregressorNetConfig, GPTConfig, PixelCNNPPConfig
+from limner.models.gpt import GPT
+from limner.models.logistic_mixture import LogisticMixture
+from limner.models.pixelcnn_pp import PixelCNNPP
+
+SPECS = {
+    "grey": ImageSpec(1, (6, 7), "L"),
+    "colours": ImageSpec(3, (8, 8), "RGB"),
+    "smaller than its maps": ImageSpec(3, (3, 2), "RGB"),
+    "of odd sizes": ImageSpec(2, (5, 9), "latents"),
+    "a row": ImageSpec(1, (1, 11), "L"),
+}
+CNN = PixelCNNPPConfig(width=6, most=10, components=3)
+NETS: dict[str, AutoregressorNetConfig] = {
+    "pixelcnn++ of one size": replace(CNN, sizes=1),
+    "pixelcnn++ of two": replace(CNN, sizes=2),
+    "pixelcnn++": CNN,
+    "gpt": GPTConfig(width=16, depth=2, heads=2),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    net: Autoregressor
+    spec: ImageSpec
+
+    @property
+    def numbers(self) -> int:
+        """Values of a picture."""
+        return sum(self.net.sites)
+
+    def whole(self, values: Tensor, cond: Condition, site: int) -> Distribution:
+        """What a whole pass says of a site."""
+        net = self.net
+        if isinstance(net, PixelCNNPP):
+            row, column = divmod(site, net.size[1])
+            said = net.said(values.reshape(len(values), *net.size, net.channels), cond)[:, row, column]
+            return LogisticMixture(said, net.channels, net.levels)
+        assert isinstance(net, GPT)
+        return Categorical(net.said(values, cond)[:, site : site + 1])
+
+    def shorter(self, levels: int) -> None:
+        """Of an alphabet of so many."""
+        if isinstance(self.net, PixelCNNPP):
+            self.net.levels = levels
+        else:
+            assert isinstance(self.net, GPT)
+            self.net.head.weight.data = self.net.head.weight.data[:levels]
+            self.net.head.bias.data = self.net.head.bias.data[:levels]
+
+
+def case(config: AutoregressorNetConfig, spec: ImageSpec, classes: int = 3) -> Case:
+    """With weights that say something at every layer."""
+    torch.manual_seed(0)
+    net = config.autoregressor(spec, classes).double()
+    for part in net.parameters():
+        part.data += 0.2 * torch.randn_like(part)
+    return Case(net.eval(), spec)
+
+
+def told(n: int) -> Condition:
+    return Condition(torch.arange(n) % 4 - 1)  # the null label among them
+
+
+def written(net: Autoregressor, uniforms: Callable[[int], Tensor], cond: Condition) -> tuple[Tensor, Tensor]:
+    """Values (N, T) and their ln p (N, S), a site at a time from what is kept."""
+    assert cond.label is not None
+    state, said = net.init_state(len(cond.label), cond)
+    values, nats = [], []
+    for site in range(len(net.sites)):
+        values.append(said.draw(uniforms(site)))
+        nats.append(said.log_prob(values[-1]))
+        if site + 1 < len(net.sites):
+            state, said = net.step(values[-1], state)
+    return torch.cat(values, dim=1), torch.stack(nats, dim=1)
+
+
+def written_anew(one: Case, uniforms: Callable[[int], Tensor], cond: Condition) -> Tensor:
+    """The same by a whole pass for each site."""
+    assert cond.label is not None
+    values = torch.zeros(len(cond.label), one.numbers, dtype=torch.int64)
+    first = 0
+    for site, length in enumerate(one.net.sites):
+        values[:, first : first + length] = one.whole(values, cond, site).draw(uniforms(site))
+        first += length
+    return values
+
+
+def uniforms_of(one: Case, n: int, dtype: torch.dtype) -> Callable[[int], Tensor]:
+    torch.manual_seed(1)
+    drawn = torch.rand(len(one.net.sites), n, 1 + max(one.net.sites)).to(dtype)
+    return lambda site: drawn[site]
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
+@torch.no_grad()
+def test_what_is_kept_writes_the_same_as_whole_passes(config: AutoregressorNetConfig, spec: ImageSpec) -> None:
+    one, cond = case(config, spec), told(5)
+    uniforms = uniforms_of(one, 5, torch.float64)
+    values, nats = written(one.net, uniforms, cond)
+    assert torch.equal(values, written_anew(one, uniforms, cond))
+    torch.testing.assert_close(nats, one.net.log_prob(values, cond), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
+@torch.no_grad()
+def test_it_does_so_in_float32(config: AutoregressorNetConfig) -> None:
+    one, cond = case(config, SPECS["colours"]), told(5)
+    one.net.float()
+    values, nats = written(one.net, uniforms_of(one, 5, torch.float32), cond)
+    torch.testing.assert_close(nats, one.net.log_prob(values, cond), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
+@torch.no_grad()
+def test_a_site_hears_all_before_it_and_nothing_after(config: AutoregressorNetConfig, spec: ImageSpec) -> None:
+    one, cond = case(config, spec), told(1)
+    values = torch.randint(0, 256, (1, one.numbers))
+    before = one.net.log_prob(values, cond)
+    first = 0
+    for site, length in enumerate(one.net.sites):
+        other, here = values.clone(), slice(first, first + length)
+        other[:, here] = (other[:, here] + 128) % 256
+        moved = (one.net.log_prob(other, cond) - before).abs()[0]
+        assert float(moved[:site].sum()) == 0
+        assert float(moved[site + 1 :].min() if site + 1 < len(moved) else 1) > 0, site
+        first += length
+
+
+@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
+@pytest.mark.parametrize("spec", [ImageSpec(1, (2, 3), "L"), ImageSpec(3, (1, 2), "RGB")])
+@torch.no_grad()
+def test_all_pictures_have_probability_one_together(config: AutoregressorNetConfig, spec: ImageSpec) -> None:
+    one = case(config, spec)
+    one.shorter(3)
+    every = torch.tensor(list(itertools.product(range(3), repeat=one.numbers)))
+    for label in (-1, 0, 2):
+        total = one.net.log_prob(every, Condition(torch.full((len(every),), label))).sum(1).exp().sum()
+        torch.testing.assert_close(float(total), 1.0, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
+@torch.no_grad()
+def test_a_class_is_heard_and_no_class_is_the_null_label(config: AutoregressorNetConfig) -> None:
+    one = case(config, SPECS["grey"])
+    values = torch.randint(0, 256, (2, one.numbers))
+    null, first = (one.net.log_prob(values, Condition(torch.full((2,), label))) for label in (-1, 0))
+    torch.testing.assert_close(one.net.log_prob(values, Condition()), null)
+    assert float((first - null).abs().min()) > 0
+
+
+def test_a_transformer_writes_bytes() -> None:
+    with pytest.raises(UserError, match="8 bits"):
+        GPTConfig().autoregressor(ImageSpec(1, (4, 4), "L", 16), 0)
+    with pytest.raises(UserError, match="multiple of 12"):
+        GPTConfig(width=20, heads=3)
