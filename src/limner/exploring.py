@@ -26,7 +26,7 @@ from limner.judging import as_drawn, numbers_of
 from limner.latents import along, invert_pictures, label_direction, semantic_directions, walk
 from limner.latents.codes import condition, drawn_styles, generator_of, synthesized
 from limner.sampling import complete as completed
-from limner.sampling import resolve, to_pixels
+from limner.sampling import to_pixels
 from limner.tensors import save_tensors
 from limner.training.folders import refuse_taken
 from limner.training.grids import grid, save_png
@@ -191,7 +191,6 @@ def complete(
     within("ways", ways, 1, 64)
     within("known", known, 0, 1)
     loaded = load(model, device=join().device)
-    config = resolve(loaded, None, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
     if not reference.source:
         raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
     fresh = _below(known, loaded.spec.size) if mask is None else _mask(mask, loaded.spec.size)
@@ -201,7 +200,18 @@ def complete(
     if loaded.labels and real.label is not None:
         label = numbers_of(loaded, real.labels, real.label[which]).tolist()
     pictures = np.ascontiguousarray(real.images[which])
-    done = completed(loaded, pictures, fresh, ways=ways, label=label, seed=seed, config=config)
+    done = completed(
+        loaded,
+        pictures,
+        fresh,
+        ways=ways,
+        label=label,
+        seed=seed,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        guidance=guidance,
+    )
     left = np.where(fresh[..., None], np.array(np.iinfo(pictures.dtype).max // 2, pictures.dtype), pictures)
     rows = np.concatenate([left[:, None], done.pictures, pictures[:, None]], axis=1)
     save_png(grid(rows.reshape(-1, *pictures.shape[1:]), columns=ways + 2), out)

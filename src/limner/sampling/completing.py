@@ -37,6 +37,10 @@ def complete(
     ways: int = 1,
     label: int | str | list[int] | None = None,
     seed: int = 0,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    guidance: float | None = None,
     config: ExtendConfig | None = None,
     batch: int = BATCH,
 ) -> Completed:
@@ -49,7 +53,8 @@ def complete(
         ways: in which each picture is completed, side by side: what is known before the first such pixel is read once.
         label: of all pictures, or one each; None takes the classes in turn.
         seed: way j of picture i is sample ``i * ways + j`` of it.
-        config: replaces the model's defaults.
+        temperature, top_k, top_p, guidance: override the model's defaults.
+        config: replaces them as a whole.
         batch: samples written together; only memory and speed depend on it.
 
     Raises:
@@ -64,7 +69,7 @@ def complete(
         raise UserError(f"the pictures are {pictures.shape} {pictures.dtype}; this model knows {wanted}")
     if mask.shape != spec.size or mask.dtype != np.bool_:
         raise UserError(f"the mask is {mask.shape} {mask.dtype}; it has to be {spec.size} of true and false")
-    settings = resolve(model, config)
+    settings = resolve(model, config, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
     assert isinstance(settings, ExtendConfig)
     device = next(net.parameters()).device
     guided = net if settings.guidance == 1 else extending.Guided(net, settings.guidance)
