@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from limner.contracts import arithmetic
-from limner.models.layers import GroupNorm, attend, narrow, scaled, silu, wide
+from limner.models.layers import GroupNorm, Pointwise, attend, narrow, scaled, silu, wide
 
 CPU = torch.device("cpu")
 
@@ -34,18 +34,47 @@ def test_group_norm_behind_a_frozen_layer(groups: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_attention_in_half_precision_is_that_of_float32(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("tokens", "causal"), [(10, False), (200, False), (10, True)])
+def test_attention_is_that_of_float32_at_least(dtype: torch.dtype, tokens: int, causal: bool) -> None:
+    """Few tokens and many, by products and in blocks, with gradients and without."""
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, 3, 10, 8, generator=generator).to(dtype).requires_grad_() for _ in range(3))
+    shape = (2, 3, tokens, 8)
+    q, k, v = (torch.randn(shape, generator=generator).to(dtype).requires_grad_() for _ in range(3))
     with arithmetic(CPU, "bfloat16"):
-        out = attend(q, k, v)
-    assert out.dtype == torch.promote_types(dtype, torch.float32)
-    expected = F.scaled_dot_product_attention(wide(q), wide(k), wide(v))
-    torch.testing.assert_close(out, expected, rtol=0, atol=0)
-    grads = torch.autograd.grad(out.square().sum(), (q, k, v))
+        out = attend(q, k, v, causal=causal)
+        with torch.no_grad():
+            drawn = attend(q, k, v, causal=causal)
+    expected = F.scaled_dot_product_attention(wide(q), wide(k), wide(v), is_causal=causal)
+    # Of bfloat16 scores of a size of three differ by a hundredth, and so do their exponentials.
+    close = {"rtol": 0.05, "atol": 0.02} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    for one in (out, drawn):
+        torch.testing.assert_close(one.to(expected.dtype), expected, **close)
+    grads = torch.autograd.grad(wide(out).square().sum(), (q, k, v))
     assert [g.dtype for g in grads] == [dtype] * 3
     for one, other in zip(grads, torch.autograd.grad(expected.square().sum(), (q, k, v)), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        torch.testing.assert_close(one, other, rtol=close["rtol"], atol=3 * close["atol"])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 7), (4, 9), (2, 3, 5)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_pointwise_is_a_linear_layer(shape: tuple[int, ...], bias: bool) -> None:
+    """Values and gradients, second ones too, whatever the memory of its input looks like."""
+    generator = torch.Generator().manual_seed(0)
+    layer = Pointwise(6, 4, bias=bias)
+    for x in (torch.randn(*shape, 6, generator=generator), torch.randn(6, *shape, generator=generator).movedim(0, -1)):
+        x.requires_grad_()
+        out, expected = layer(x), F.linear(x, layer.weight, layer.bias)
+        assert out.is_contiguous()
+        torch.testing.assert_close(out, expected)
+        inputs = (x, *layer.parameters())
+        for one, other in zip(_slopes(out, inputs), _slopes(expected, inputs), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def _slopes(out: Tensor, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """Of a sum of cubes, and of how steep it is."""
+    first = torch.autograd.grad(out.pow(3).sum(), inputs, create_graph=True)
+    return [*first, *torch.autograd.grad(first[0].square().sum(), inputs)]
 
 
 def test_arithmetic_is_that_precision_whatever_is_around_it() -> None:

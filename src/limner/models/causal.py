@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import Condition
-from limner.models.layers import zeroed
+from limner.models.layers import Pointwise, zeroed
 
 #: Of the stream of rows: three above, and left, own and right; of the other: three above, and left and own.
 ROWS, PIXELS = 6, 5
@@ -126,9 +126,9 @@ class Block(nn.Module):
         self.channels = channels
         self.norm = nn.LayerNorm(channels)
         self.near0, self.near1 = Near(channels, taps), Near(channels, taps)
-        self.mix0 = nn.Linear(channels, channels)
-        self.mix1 = zeroed(nn.Linear(channels, 2 * channels))
-        self.hear = nn.ModuleList(nn.Linear(channels, channels, bias=False) for _ in range(heard))
+        self.mix0 = Pointwise(channels, channels)
+        self.mix1 = zeroed(Pointwise(channels, 2 * channels))
+        self.hear = nn.ModuleList(Pointwise(channels, channels, bias=False) for _ in range(heard))
         self.label = nn.Embedding(classes + 1, channels) if classes else None
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
@@ -198,7 +198,7 @@ class Shrink(nn.Module):
 
     def __init__(self, into: int, out: int, *, left: bool) -> None:
         super().__init__()
-        self.linear, self.left = nn.Linear(4 * into, out), left
+        self.linear, self.left = Pointwise(4 * into, out), left
 
     def forward(self, x: Tensor) -> Tensor:
         n, height, width, channels = x.shape
@@ -225,7 +225,7 @@ class Grow(nn.Module):
 
     def __init__(self, into: int, out: int) -> None:
         super().__init__()
-        self.linear, self.out = nn.Linear(into, 4 * out), out
+        self.linear, self.out = Pointwise(into, 4 * out), out
 
     def forward(self, x: Tensor) -> Tensor:
         n, height, width, _ = x.shape

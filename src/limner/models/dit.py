@@ -20,7 +20,7 @@ from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
 from limner.models.fused import modulated, normed_and_turned
-from limner.models.layers import attend, narrow, padded, silu, to_multiple, wide, zeroed
+from limner.models.layers import Pointwise, attend, narrow, padded, silu, to_multiple, wide, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12
@@ -97,13 +97,13 @@ class Block(nn.Module):
         self.heads = heads
         self.modulation = zeroed(nn.Linear(width, 6 * width))
         # Apart, because the gradient of a part of a tensor is a copy of the whole.
-        self.qk = nn.Linear(width, 2 * width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
+        self.qk = Pointwise(width, 2 * width, bias=False)
+        self.value = Pointwise(width, width, bias=False)
         self.qk_scale = nn.Parameter(torch.ones(2, heads, width // heads))
-        self.out = nn.Linear(width, width, bias=False)
-        self.gate = nn.Linear(width, hidden, bias=False)
-        self.up = nn.Linear(width, hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.out = Pointwise(width, width, bias=False)
+        self.gate = Pointwise(width, hidden, bias=False)
+        self.up = Pointwise(width, hidden, bias=False)
+        self.down = Pointwise(hidden, width, bias=False)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor, turns: Tensor) -> Tensor:
@@ -141,10 +141,10 @@ class DiT(nn.Module):
         self.patch, self.head_dim = config.patch, width // config.heads
         self.checkpointing = config.checkpointing
         self.embed = LevelAndLabel(width, width, classes, jumps=jumps)
-        self.stem = nn.Linear(spec.channels * pixels, width)
+        self.stem = Pointwise(spec.channels * pixels, width)
         self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.depth))
         self.modulation = zeroed(nn.Linear(width, 2 * width))
-        self.head = zeroed(nn.Linear(width, channels * pixels))
+        self.head = zeroed(Pointwise(width, channels * pixels))
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None, to: Tensor | None = None) -> Tensor:
         height, width = x.shape[2:]

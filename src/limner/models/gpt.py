@@ -19,7 +19,7 @@ from limner.distributions import Categorical
 from limner.errors import UserError, within
 from limner.models.dit import rotary
 from limner.models.fused import normed_and_turned
-from limner.models.layers import attend, narrow, silu, to_multiple, wide, zeroed
+from limner.models.layers import Pointwise, attend, narrow, silu, to_multiple, wide, zeroed
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Block(nn.Module):
         hidden = to_multiple(width * 8 / 3, 16)
         self.heads = heads
         self.norm0, self.norm1 = nn.RMSNorm(width), nn.RMSNorm(width)
-        self.qk = nn.Linear(width, 2 * width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
+        self.qk = Pointwise(width, 2 * width, bias=False)
+        self.value = Pointwise(width, width, bias=False)
         self.qk_scale = nn.Parameter(torch.ones(2, heads, width // heads))
-        self.out = zeroed(nn.Linear(width, width, bias=False))
-        self.gate = nn.Linear(width, hidden, bias=False)
-        self.up = nn.Linear(width, hidden, bias=False)
-        self.down = zeroed(nn.Linear(hidden, width, bias=False))
+        self.out = zeroed(Pointwise(width, width, bias=False))
+        self.gate = Pointwise(width, hidden, bias=False)
+        self.up = Pointwise(width, hidden, bias=False)
+        self.down = zeroed(Pointwise(hidden, width, bias=False))
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor, turns: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class GPT(Autoregressor):
                 nn.init.normal_(embedding.weight, std=0.02 if embedding is not self.embed else 0.1)
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout) for _ in range(config.depth))
         self.norm = nn.RMSNorm(dim)
-        self.head = zeroed(nn.Linear(dim, 2**spec.bits))
+        self.head = zeroed(Pointwise(dim, 2**spec.bits))
 
     @property
     def sites(self) -> tuple[int, ...]:

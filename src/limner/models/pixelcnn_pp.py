@@ -23,6 +23,7 @@ from limner.contracts import Autoregressor, Condition, ImageSpec
 from limner.errors import within
 from limner.models.causal_stage import Stage, StageMemory
 from limner.models.critic import doubled
+from limner.models.layers import Pointwise
 from limner.models.logistic_mixture import LogisticMixture, parameters
 
 #: How far the first layers see: rows above a pixel, columns to either side there, and pixels before it.
@@ -91,12 +92,12 @@ class PixelCNNPP(Autoregressor):
         self.padded = tuple(-(-side // self.stride) * self.stride for side in spec.size)
         widths = doubled(config.width, config.most, sizes)
         seen = spec.channels + 1
-        self.above = nn.Linear(_REACH * (2 * _REACH + 1) * seen, widths[0])
-        self.before = nn.Linear(_REACH * seen, widths[0])
+        self.above = Pointwise(_REACH * (2 * _REACH + 1) * seen, widths[0])
+        self.before = Pointwise(_REACH * seen, widths[0])
 
         self.stage = Stage(widths, config.blocks, classes, config.dropout)
         self.norm = nn.LayerNorm(widths[0])
-        self.head = _begun(nn.Linear(widths[0], parameters(spec.channels, config.components)), spec.channels)
+        self.head = _begun(Pointwise(widths[0], parameters(spec.channels, config.components)), spec.channels)
 
     @property
     def sites(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limner.allocator import keep_freed_memory
 from limner.contracts import (
     Autoregressor,
     Codec,
@@ -230,6 +231,7 @@ def sample(
     }  # fmt: skip
     resolved, way = resolve(model, config, guide, **changes), way_of(model)
     device = next(model.net.parameters()).device
+    keep_freed_memory()
     cond = labels_for(model, n, label, first).to(device)
     numbers = torch.arange(first, first + n, device=device)
     in_step = any(is_sharded(p) for p in model.net.parameters())
