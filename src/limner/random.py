@@ -26,16 +26,19 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        # The low 64 bits of the product are right in two's complement, so the high word is a masked shift away.
+        # The low 64 bits of the product are right in two's complement. Low words keep what lies above their 32 bits:
+        # they are masked with what they are mixed into.
         p0, p1 = c0 * _M0, c2 * _M1
-        c0, c1, c2, c3 = (
-            (p1 >> 32).bitwise_and_(_MASK) ^ (c1 ^ k0),
-            p1 & _MASK,
-            (p0 >> 32).bitwise_and_(_MASK) ^ (c3 ^ k1),
-            p0 & _MASK,
-        )
+        c0, c2 = _mixed(p1, c1, k0), _mixed(p0, c3, k1)
+        c1, c3 = p1, p0
         k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    return c0, c1, c2, c3
+    return c0, c1 & _MASK, c2, c3 & _MASK
+
+
+def _mixed(product: Tensor, word: Tensor, key: int) -> Tensor:
+    """The product's high word, exclusive or a word and a key."""
+    high = (product >> 32) ^ word
+    return high.bitwise_xor_(key).bitwise_and_(_MASK)
 
 
 def _word(seed: int, stream: str) -> int:
