@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 
 from limner.contracts import ImageSpec
+from limner.errors import UserError
+
+
+def bytes_only(recipe: str, spec: ImageSpec) -> None:
+    """Raises a UserError where values have more levels than a recipe that knows each by itself can tell apart."""
+    if spec.bits != 8:
+        raise UserError(f"{recipe} writes values of 8 bits, and these have {spec.bits}; train pixelcnn++ on them")
 
 
 def values_of(x: Tensor, spec: ImageSpec) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor
 from limner.contracts import Autoregressor, Condition, ImageSpec
 from limner.distributions import Categorical, Distribution
 from limner.errors import UserError
-from limner.models import AutoregressorNetConfig, GPTConfig, PixelCNNPPConfig
+from limner.models import AutoregressorNetConfig, GPTConfig, PixelCNNConfig, PixelCNNPPConfig
 from limner.models.gpt import GPT
 from limner.models.logistic_mixture import LogisticMixture
+from limner.models.pixelcnn import PixelCNN
 from limner.models.pixelcnn_pp import PixelCNNPP
 
 SPECS = {
@@ -30,6 +31,7 @@ NETS: dict[str, AutoregressorNetConfig] = {
     "pixelcnn++ of one size": replace(CNN, sizes=1),
     "pixelcnn++ of two": replace(CNN, sizes=2),
     "pixelcnn++": CNN,
+    "pixelcnn": PixelCNNConfig(width=48, depth=4),
     "gpt": GPTConfig(width=16, depth=2, heads=2),
 }
 
@@ -51,17 +53,17 @@ class Case:
             row, column = divmod(site, net.size[1])
             said = net.said(values.reshape(len(values), *net.size, net.channels), cond)[:, row, column]
             return LogisticMixture(said, net.channels, net.levels)
-        assert isinstance(net, GPT)
+        assert isinstance(net, GPT | PixelCNN)
         return Categorical(net.said(values, cond)[:, site : site + 1])
 
     def shorter(self, levels: int) -> None:
         """Of an alphabet of so many."""
-        if isinstance(self.net, PixelCNNPP):
+        if isinstance(self.net, PixelCNNPP | PixelCNN):
             self.net.levels = levels
-        else:
-            assert isinstance(self.net, GPT)
-            self.net.head.weight.data = self.net.head.weight.data[:levels]
-            self.net.head.bias.data = self.net.head.bias.data[:levels]
+        if isinstance(self.net, GPT | PixelCNN):
+            head = self.net.head
+            for part in (head.weight, head.bias, *head.buffers()):
+                part.data = part.data.reshape(-1, 256, *part.shape[1:])[:, :levels].flatten(0, 1)
 
 
 def case(config: AutoregressorNetConfig, spec: ImageSpec, classes: int = 3) -> Case:
@@ -166,8 +168,24 @@ def test_a_class_is_heard_and_no_class_is_the_null_label(config: AutoregressorNe
     assert float((first - null).abs().min()) > 0
 
 
-def test_a_transformer_writes_bytes() -> None:
+@pytest.mark.parametrize("spec", [SPECS["grey"], ImageSpec(3, (4, 5), "RGB")])
+def test_what_pixelcnn_says_follows_from_every_value_before_and_no_other(spec: ImageSpec) -> None:
+    net = case(NETS["pixelcnn"], spec).net
+    assert isinstance(net, PixelCNN)
+    values = torch.randint(0, 256, (1, len(net.sites))).double()
+    some = torch.randn(256).double()
+    slopes = torch.autograd.functional.jacobian(lambda given: (net.said(given, told(1)) @ some)[0], values)[:, 0]
+    before = torch.ones_like(slopes).tril(-1).bool()
+    assert float(slopes[~before].abs().max()) == 0
+    assert float(slopes[before].abs().min()) > 0
+
+
+@pytest.mark.parametrize("config", [PixelCNNConfig(), GPTConfig()])
+def test_what_tells_values_apart_writes_bytes(config: PixelCNNConfig | GPTConfig) -> None:
     with pytest.raises(UserError, match="8 bits"):
-        GPTConfig().autoregressor(ImageSpec(1, (4, 4), "L", 16), 0)
+        config.autoregressor(ImageSpec(1, (4, 4), "L", 16), 0)
+
+
+def test_heads_of_a_transformer_share_its_width() -> None:
     with pytest.raises(UserError, match="multiple of 12"):
         GPTConfig(width=20, heads=3)

@@ -7,11 +7,15 @@ import torch
 import limner
 from limner.codecs import Identity
 from limner.contracts import ExtendConfig, ImageSpec, Model
-from limner.models import AutoregressorNetConfig, GPTConfig, PixelCNNPPConfig
+from limner.models import AutoregressorNetConfig, GPTConfig, PixelCNNConfig, PixelCNNPPConfig
 from limner.sampling.completing import complete, unseen
 
 SPEC = ImageSpec(3, (6, 5), "RGB")
-CONFIGS = [PixelCNNPPConfig(width=6, most=8, blocks=1, components=3), GPTConfig(width=16, depth=2, heads=2)]
+CONFIGS = [
+    PixelCNNPPConfig(width=6, most=8, blocks=1, components=3),
+    PixelCNNConfig(width=6, depth=2),
+    GPTConfig(width=16, depth=2, heads=2),
+]
 
 
 def made(config: AutoregressorNetConfig) -> Model:
@@ -22,7 +26,7 @@ def made(config: AutoregressorNetConfig) -> Model:
     return Model(net, Identity(), SPEC, ("a", "b", "c"), ExtendConfig())
 
 
-@pytest.fixture(scope="module", params=CONFIGS, ids=["pixelcnn++", "gpt"])
+@pytest.fixture(scope="module", params=CONFIGS, ids=["pixelcnn++", "pixelcnn", "gpt"])
 def model(request: pytest.FixtureRequest) -> Model:
     return made(request.param)
 

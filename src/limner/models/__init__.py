@@ -7,6 +7,7 @@ from limner.models.dit import DiT, DiTConfig
 from limner.models.gpt import GPTConfig
 from limner.models.palette import Palette, PaletteConfig
 from limner.models.patch_critic import PatchCritic
+from limner.models.pixelcnn import PixelCNNConfig
 from limner.models.pixelcnn_pp import PixelCNNPPConfig
 from limner.models.preconditioning import PRECONDITIONINGS, Preconditioned, PreconditionedFlowMap, Row
 from limner.models.r3gan import R3GANConfig
@@ -24,7 +25,7 @@ AdversarialNetConfig = DCGANConfig | ResidualGANConfig | StyleGAN2Config | R3GAN
 GeneratorNetConfig = AdversarialNetConfig | VAEConfig
 """The shapes of all generators."""
 
-AutoregressorNetConfig = PixelCNNPPConfig | GPTConfig
+AutoregressorNetConfig = PixelCNNPPConfig | PixelCNNConfig | GPTConfig
 """The shapes of all networks that write, of which each makes an ``autoregressor``."""
 
 CodecNetConfig = KLCodecConfig | VQCodecConfig | PaletteConfig
@@ -48,6 +49,7 @@ __all__ = [
     "Palette",
     "PaletteConfig",
     "PatchCritic",
+    "PixelCNNConfig",
     "PixelCNNPPConfig",
     "Preconditioned",
     "PreconditionedFlowMap",

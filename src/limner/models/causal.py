@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import Condition
+from limner.models.embedding import labelled
 from limner.models.layers import Pointwise, zeroed
 
 #: Of the stream of rows: three above, and left, own and right; of the other: three above, and left and own.
@@ -90,7 +91,7 @@ class PixelMemory:
     def __post_init__(self) -> None:
         # Views of all pixels, and of all pairs of a pixel and the one before it: to make one takes as long as a sum.
         self.own0, self.own1 = (row[:, 1:].unbind(1) for row in (self.first, self.second))
-        self.pairs0, self.pairs1 = (_pairs(row) for row in (self.first, self.second))
+        self.pairs0, self.pairs1 = (windows(row, 2) for row in (self.first, self.second))
 
     def index(self, which: Tensor) -> PixelMemory:
         return replace(
@@ -103,10 +104,11 @@ class PixelMemory:
         )
 
 
-def _pairs(row: Tensor) -> tuple[Tensor, ...]:
-    """Neighbours (N, 2 C) in a row (N, W + 2, C), W + 1 of them."""
+def windows(row: Tensor, length: int) -> tuple[Tensor, ...]:
+    """So many neighbours together, (N, length C), of each place of a row (N, W, C) that has as many: W - length + 1."""
     n, width, channels = row.shape
-    return row.as_strided((width - 1, n, 2 * channels), (channels, width * channels, 1)).unbind(0)
+    shape = (width - length + 1, n, length * channels)
+    return row.as_strided(shape, (channels, width * channels, 1)).unbind(0)
 
 
 class Block(nn.Module):
@@ -133,16 +135,8 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor, *heard: Tensor, cond: Condition) -> Tensor:
-        h = self._told(self.mix0(self.near0(self.norm(x))), heard, self._labelled(cond, len(x)))
+        h = self._told(self.mix0(self.near0(self.norm(x))), heard, labelled(self.label, cond, len(x)))
         return x + F.glu(self.mix1(self.near1(self.dropout(F.silu(h)))), dim=-1)
-
-    def _labelled(self, cond: Condition, n: int) -> Tensor | None:
-        """(N, C)."""
-        if self.label is None:
-            return None
-        null = torch.zeros(n, dtype=torch.int64, device=self.norm.weight.device)
-        label: Tensor = self.label(null if cond.label is None else cond.label + 1)
-        return label
 
     def _told(self, h: Tensor, heard: tuple[Tensor, ...], label: Tensor | None) -> Tensor:
         for hear, one in zip(self.hear, heard, strict=True):
@@ -151,7 +145,7 @@ class Block(nn.Module):
 
     def row_memory(self, n: int, width: int, cond: Condition) -> RowMemory:
         empty = self.norm.weight.new_zeros(n, width + 2, self.channels)
-        return RowMemory(empty, empty, self._labelled(cond, n))
+        return RowMemory(empty, empty, labelled(self.label, cond, n))
 
     def row(self, memory: RowMemory, x: Tensor, *heard: Tensor) -> Tensor:
         """The next row of the stream of rows, (N, W, C)."""
@@ -169,7 +163,7 @@ class Block(nn.Module):
             before0=self.near0.before(self.mix0),
             before1=self.near1.before(self.mix1),
             skip=next((one.weight.t() for one in self.hear[1:] if isinstance(one, nn.Linear)), None),
-            label=self._labelled(cond, n),
+            label=labelled(self.label, cond, n),
         )
 
     def begin(self, memory: PixelMemory, rows: Tensor) -> None:

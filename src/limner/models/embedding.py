@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limner.contracts import Condition
 from limner.models.layers import zeroed
+
+
+def labelled(embedding: nn.Embedding | None, cond: Condition, n: int) -> Tensor | None:
+    """What the classes of n pictures tell, (n, dim), of an embedding whose first row is the null label's, or None."""
+    if embedding is None:
+        return None
+    null = torch.zeros(n, dtype=torch.int64, device=embedding.weight.device)
+    told: Tensor = embedding(null if cond.label is None else cond.label + 1)
+    return told
 
 
 class NoiseFeatures(nn.Module):

@@ -18,8 +18,10 @@ from limner.contracts import Autoregressor, Condition, ImageSpec
 from limner.distributions import Categorical
 from limner.errors import UserError, within
 from limner.models.dit import rotary
+from limner.models.embedding import labelled
 from limner.models.fused import normed_and_turned
 from limner.models.layers import Pointwise, attend, narrow, silu, to_multiple, wide, zeroed
+from limner.writing import bytes_only
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,7 @@ class GPT(Autoregressor):
 
     def __init__(self, config: GPTConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
-        if spec.bits != 8:
-            raise UserError(f"imagegpt writes values of 8 bits, and these have {spec.bits}; train pixelcnn++ on them")
+        bytes_only("imagegpt", spec)
         (height, width), channels, dim = spec.size, spec.channels, config.width
         self.size, self.channels, self.heads, self.dim = spec.size, channels, config.heads, dim
         self.start = nn.Parameter(0.02 * torch.randn(dim))
@@ -189,11 +190,8 @@ class GPT(Autoregressor):
 
     def _labelled(self, cond: Condition, n: int) -> Tensor | None:
         """(N, 1, D)."""
-        if self.label is None:
-            return None
-        null = torch.zeros(n, dtype=torch.int64, device=self.start.device)
-        label: Tensor = self.label(null if cond.label is None else cond.label + 1)
-        return label[:, None]
+        label = labelled(self.label, cond, n)
+        return None if label is None else label[:, None]
 
     def init_state(self, n: int, cond: Condition) -> tuple[TokenState, Categorical]:
         shape = (n, self.heads, len(self.sites), self.dim // self.heads)

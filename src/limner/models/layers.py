@@ -56,22 +56,27 @@ def scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, x, scale) if torch.is_grad_enabled() else torch.addcmul(shift, x, scale, out=x)
 
 
-class Pointwise(nn.Linear):
-    """A linear layer of each token (N, L, D) or pixel (N, H, W, D).
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Products of each token (N, L, D) or pixel (N, H, W, D) with a weight (out, D).
 
-    On processors, in float32, it is a 1x1 convolution over channels_last maps, which is the same memory: the library
+    On processors, in float32, they are a 1x1 convolution over channels_last maps, which is the same memory: the library
     of convolutions uses all of a processor's vector units, that of products half of them where its maker did not make
     the processor too (2.1 to 2.5 times as long on an EPYC with AVX-512, docs/report-card.md)."""
+    if x.ndim == 4:
+        return pointwise(x.flatten(1, 2), weight, bias).reshape(*x.shape[:3], -1)
+    if x.ndim != 3 or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return F.linear(x, weight, bias)
+    # Few long rows: the gradient of the weights then takes a fifth less.
+    rows = x.contiguous().view(math.gcd(len(x), 8), 1, -1, x.shape[2]).permute(0, 3, 1, 2)
+    maps = F.conv2d(rows, weight[:, :, None, None], bias)
+    return maps.permute(0, 2, 3, 1).reshape(*x.shape[:2], -1)
+
+
+class Pointwise(nn.Linear):
+    """A linear layer of each token (N, L, D) or pixel (N, H, W, D)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4:
-            return self(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
-        if x.ndim != 3 or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
-        # Few long rows: the gradient of the weights then takes a fifth less.
-        rows = x.contiguous().view(math.gcd(len(x), 8), 1, -1, x.shape[2]).permute(0, 3, 1, 2)
-        maps = F.conv2d(rows, self.weight[:, :, None, None], self.bias)
-        return maps.permute(0, 2, 3, 1).reshape(*x.shape[:2], -1)
+        return pointwise(x, self.weight, self.bias)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -174,4 +179,4 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
     none = query.new_zeros(()).expand(n * heads, tokens, key.shape[1])
     scores = torch.baddbmm(none, query, key.transpose(1, 2), beta=0, alpha=dim**-0.5)
-    return torch.bmm(scores.softmax(-1), value).unflatten(0, (n, heads))
+    return torch.bmm(scores.softmax(-1), value).reshape(n, heads, tokens, -1)

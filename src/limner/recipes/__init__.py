@@ -25,6 +25,7 @@ from limner.recipes.flow import flow
 from limner.recipes.imagegpt import imagegpt
 from limner.recipes.kl_codec import kl_codec
 from limner.recipes.palette import palette
+from limner.recipes.pixelcnn import pixelcnn
 from limner.recipes.pixelcnn_pp import pixelcnn_pp
 from limner.recipes.r3gan import r3gan
 from limner.recipes.refine import RefineRecipe
@@ -57,6 +58,7 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "ddpm": ddpm,
     "dit": dit,
     "consistency": consistency,
+    "pixelcnn": pixelcnn,
     "pixelcnn++": pixelcnn_pp,
     "imagegpt": imagegpt,
     "vae": vae,
@@ -103,6 +105,7 @@ __all__ = [
     "kl_codec",
     "numbered",
     "palette",
+    "pixelcnn",
     "pixelcnn_pp",
     "r3gan",
     "recipe",
