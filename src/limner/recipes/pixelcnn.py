@@ -12,8 +12,8 @@ from limner.training.config import TrainingConfig
 NETS: dict[Size, PixelCNNConfig] = {
     "tiny": PixelCNNConfig(width=24, depth=4),
     "small": PixelCNNConfig(width=32, depth=6),
-    "base": PixelCNNConfig(width=96, depth=10, dropout=0.1),
-    "large": PixelCNNConfig(width=192, depth=15, dropout=0.5),
+    "base": PixelCNNConfig(width=64, depth=10, dropout=0.1),
+    "large": PixelCNNConfig(width=128, depth=15, dropout=0.5),
 }
 
 
