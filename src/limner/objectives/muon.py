@@ -21,8 +21,8 @@ from torch import Tensor
 
 from limner.shards import gathered, is_sharded, local, rows
 
-#: Of the quintic iterations a x + b x^3 + c x^5, each the nearest to 1 over what the one before leaves of 0.003 … 1 (after
-#: Amsel et al. 2025, *The polar express*, section 3): four come as near as five of one polynomial (Jordan et al. 2024).
+#: Quintics a x + b x^3 + c x^5, one after the other, each the nearest to 1 over what the one before leaves of 0.003 to
+#: 1 (after Amsel et al. 2025, *The polar express*, section 3): four come as near as one five times (Jordan et al. 2024).
 _QUINTICS = (
     (8.383703, -24.766066, 18.357213),
     (4.04355, -3.011497, 0.569523),
@@ -35,7 +35,7 @@ _PORTION = 2**26
 
 def orthogonalized(stacks: Sequence[Tensor]) -> list[Tensor]:
     """Stacks (K, R, C) of matrices, each stack of its own shape, with their singular values moved towards 1 by Newton
-    and Schulz's iteration: those above a hundredth of the norm come to between 0.7 and 1.2.
+    and Schulz's iteration: those above 0.003 of the norm come to between 0.8 and 1.2.
 
     Every iterate is a polynomial of x xᵀ times x, and such polynomials commute. So the polynomial is built of the small
     squares alone, of all stacks whose shorter sides agree at once: many small products cost more than few large ones.
