@@ -66,8 +66,8 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return pointwise(x.flatten(1, 2), weight, bias).reshape(*x.shape[:3], -1)
     if x.ndim != 3 or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return F.linear(x, weight, bias)
-    # Few long rows: the gradient of the weights then takes a fifth less.
-    rows = x.contiguous().view(math.gcd(len(x), 8), 1, -1, x.shape[2]).permute(0, 3, 1, 2)
+    # Few long rows, for the gradient of the weights, but 16, below which a single thread is given plain products.
+    rows = x.contiguous().view(math.gcd(x.shape[:2].numel(), 16), 1, -1, x.shape[2]).permute(0, 3, 1, 2)
     maps = F.conv2d(rows, weight[:, :, None, None], bias)
     return maps.permute(0, 2, 3, 1).reshape(*x.shape[:2], -1)
 

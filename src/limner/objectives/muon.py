@@ -22,7 +22,7 @@ from torch import Tensor
 from limner.shards import gathered, is_sharded, local, rows
 
 #: Quintics a x + b x^3 + c x^5, one after the other, each the nearest to 1 over what the one before leaves of 0.003 to
-#: 1 (after Amsel et al. 2025, *The polar express*, section 3): four come as near as one five times (Jordan et al. 2024).
+#: 1 (after Amsel et al. 2025, *The polar express*, section 3): four do what one does five times (Jordan et al. 2024).
 _QUINTICS = (
     (8.383703, -24.766066, 18.357213),
     (4.04355, -3.011497, 0.569523),
