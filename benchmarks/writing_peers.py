@@ -92,9 +92,7 @@ def main(args: Args) -> None:
     a, b = (args.batch / statistics.median(side) for side in zip(*turns, strict=True))
     ratio = statistics.median(y / x for x, y in turns)
     flops = [counted(one) / args.batch / 1e6 for one in (ours, theirs)]
-    print(
-        "| `imagegpt` | limner, pictures/s | transformers, pictures/s | ratio (median) | MFLOPs a picture | the peer's |"
-    )
+    print("| `imagegpt` | pictures/s | transformers' | ratio (median) | MFLOPs a picture | the peer's |")
     print("|---|---|---|---|---|---|")
     print(f"| {args.size} | {a:.2f} | {b:.2f} | {ratio:.2f} × | {flops[0]:,.0f} | {flops[1]:,.0f} |")
 
