@@ -56,6 +56,10 @@ def scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, x, scale) if torch.is_grad_enabled() else torch.addcmul(shift, x, scale, out=x)
 
 
+#: So few have nothing from a convolution but its beginning.
+_FEW_TOKENS = 128
+
+
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Products of each token (N, L, D) or pixel (N, H, W, D) with a weight (out, D).
 
@@ -64,7 +68,8 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     the processor too (2.1 to 2.5 times as long on an EPYC with AVX-512, docs/report-card.md)."""
     if x.ndim == 4:
         return pointwise(x.flatten(1, 2), weight, bias).reshape(*x.shape[:3], -1)
-    if x.ndim != 3 or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    few = x.ndim != 3 or x.shape[:2].numel() < _FEW_TOKENS
+    if few or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return F.linear(x, weight, bias)
     # Few long rows, for the gradient of the weights, but 16, below which a single thread is given plain products.
     rows = x.contiguous().view(math.gcd(x.shape[:2].numel(), 16), 1, -1, x.shape[2]).permute(0, 3, 1, 2)
