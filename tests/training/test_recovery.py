@@ -297,8 +297,10 @@ class FragileDenoising(Denoising):
     def loss(self, batch: Batch, context: Context) -> Losses:
         losses = super().loss(batch, context)
         iteration = int(batch.samples[0]) // 16
-        if iteration == self.how.photo and not Path(f"{self.how.folder}-photo").exists():
-            shutil.copytree(self.how.folder, f"{self.how.folder}-photo")
+        folder, photo = Path(self.how.folder), Path(f"{self.how.folder}-photo")
+        # A fast machine comes so far in the trial before the run, too, which writes no checkpoints.
+        if iteration == self.how.photo and not photo.exists() and checkpoints(folder / "checkpoints"):
+            shutil.copytree(folder, photo)
         rates = [group["lr"] for one in self.built.values() for group in one.param_groups if isinstance(one, Muon)]
         if self.how.low <= iteration <= self.how.high and max(rates, default=0.0) > self.how.bears * 1.2e-2:
             losses["loss"] = losses["loss"] * math.nan
