@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from limner.contracts import Codec, Condition, ImageSpec, Tokenizer
 from limner.errors import UserError
-from limner.models import KLCodecConfig, PaletteConfig, PatchCritic, VQCodec, VQCodecConfig
+from limner.models import KLCodecConfig, Palette, PaletteConfig, PatchCritic, VQCodec, VQCodecConfig
 
 CONFIGS = {
     "kl": KLCodecConfig(width=4, channels=3, most=8),
@@ -77,18 +77,45 @@ def test_codes_are_the_nearest_ones(name: str) -> None:
     rows = z.movedim(1, -1).reshape(-1, 3)
     nearest = torch.cdist(rows.double(), one.codes.double()).argmin(1).reshape(2, 5, 4)
     assert torch.equal(tokens, nearest)
-    embedded = one.embed(tokens)
+    embedded = one.looked_up(tokens)
     assert embedded.shape == z.shape
     assert torch.equal(one.nearest(embedded), tokens)
-    x = torch.randn(2, 1, 16, 16)
-    assert torch.equal(one.encode(x), one.embed(one.tokenize(x)))
+
+
+@pytest.mark.parametrize("name", ["vq", "fsq", "palette"])
+@torch.no_grad()
+def test_tokens_are_read_again(name: str) -> None:
+    spec = ImageSpec(2, (10, 7), "LA")
+    one = codec(name, spec)
+    assert isinstance(one, Tokenizer)
+    written, x = one.token_spec(spec), torch.randn(3, 2, 10, 7)
+    tokens = one.tokenize(x)
+    assert tokens.shape == (3, *written.shape)
+    assert int(tokens.max()) < one.tokens == written.levels
+    assert torch.equal(one.embed(tokens), one.encode(x))
+    every = torch.arange(3 * written.values).reshape(3, -1) % one.tokens
+    assert isinstance(one, VQCodec | Palette)
+    assert torch.equal(one.nearest(one.embed(every)).flatten(1), every)
+
+
+@pytest.mark.parametrize(("name", "side"), [("vq", 4), ("fsq", 4), ("palette", 1)])
+def test_tokens_that_a_mask_touches(name: str, side: int) -> None:
+    one = codec(name, ImageSpec(1, (10, 7), "L"))
+    assert isinstance(one, Tokenizer)
+    for row in range(10):
+        for column in range(7):
+            mask = torch.zeros(10, 7, dtype=torch.bool)
+            mask[row, column] = True
+            place = row // side * -(-7 // side) + column // side
+            assert one.touched(mask).nonzero().flatten().tolist() == [place]
+    assert not one.touched(torch.zeros(10, 7, dtype=torch.bool)).any()
 
 
 def test_combinations_of_levels() -> None:
     one = codec("fsq", ImageSpec(1, (8, 8), "L"))
-    assert isinstance(one, Tokenizer)
+    assert isinstance(one, VQCodec)
     assert one.tokens == 60
-    codes = one.embed(torch.arange(60)[None, None])[0, :, 0].T
+    codes = one.looked_up(torch.arange(60)[None, None])[0, :, 0].T
     assert len({tuple(row.tolist()) for row in codes}) == 60
     assert codes.min() == -1
     assert codes.max() == 1

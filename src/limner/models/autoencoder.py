@@ -263,14 +263,22 @@ class VQCodec(Tokenizer):
         nearest: Tensor = apart.argmin(1).reshape(flat.shape[:-1])
         return nearest
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        return self.codes[tokens].movedim(-1, 1)
+    def looked_up(self, numbers: Tensor) -> Tensor:
+        """The codes (N, channels, h, w) of these numbers (N, h, w)."""
+        return self.codes[numbers].movedim(-1, 1)
 
     def tokenize(self, x: Tensor) -> Tensor:
-        return self.nearest(self.latents(x))
+        return self.nearest(self.latents(x)).flatten(1)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return self.looked_up(tokens.reshape(-1, *(-(-side // self.factor) for side in self.size)))
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.embed(self.tokenize(x))
+        return self.looked_up(self.nearest(self.latents(x)))
+
+    def touched(self, mask: Tensor) -> Tensor:
+        pixels = padded(mask[None, None].float(), self.factor)
+        return F.max_pool2d(pixels, self.factor).flatten() > 0
 
     def decode(self, z: Tensor) -> Tensor:
         return _trimmed(self.decoder(z), self.size, self.factor)

@@ -129,11 +129,11 @@ class TokenState:
 
 
 class GPT(Autoregressor):
-    """Values (N, T) of pictures, row by row, a channel's value a site.
+    """Values (N, T) of pictures, row by row, a channel's value or a token a site.
 
     Args:
         config: its shape.
-        spec: of the pictures, of 8 bits.
+        spec: of the pictures, of 8 bits, or of tokens.
         classes: number of labels; 0 makes it unconditional. Label -1 is the null label.
     """
 
@@ -144,7 +144,7 @@ class GPT(Autoregressor):
         (height, width), channels, dim = spec.size, spec.channels, config.width
         self.size, self.channels, self.heads, self.dim = spec.size, channels, config.heads, dim
         self.start = nn.Parameter(0.02 * torch.randn(dim))
-        self.embed = nn.Embedding(2**spec.bits, dim)
+        self.embed = nn.Embedding(spec.levels, dim)
         self.rows, self.columns = nn.Embedding(height, dim), nn.Embedding(width, dim)
         self.kinds = nn.Embedding(channels, dim) if channels > 1 else None
         self.label = nn.Embedding(classes + 1, dim) if classes else None
@@ -153,7 +153,7 @@ class GPT(Autoregressor):
                 nn.init.normal_(embedding.weight, std=0.02 if embedding is not self.embed else 0.1)
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout) for _ in range(config.depth))
         self.norm = nn.RMSNorm(dim)
-        self.head = zeroed(Pointwise(dim, 2**spec.bits))
+        self.head = zeroed(Pointwise(dim, spec.levels))
 
     @property
     def sites(self) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import Autoregressor, Condition, ImageSpec
-from limner.errors import within
+from limner.errors import UserError, within
 from limner.models.causal_stage import Stage, StageMemory
 from limner.models.critic import doubled
 from limner.models.layers import Pointwise
@@ -80,12 +80,14 @@ class PixelCNNPP(Autoregressor):
 
     Args:
         config: its shape.
-        spec: of the pictures.
+        spec: of the pictures; no tokens.
         classes: number of labels; 0 makes it unconditional. Label -1 is the null label.
     """
 
     def __init__(self, config: PixelCNNPPConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
+        if spec.codes:
+            raise UserError("pixelcnn++ writes levels, of which some lie near others, and no tokens; leave --codec out")
         self.channels, self.size, self.levels = spec.channels, spec.size, 2**spec.bits
         sizes = min(config.sizes, max(1, min(spec.size).bit_length() - 1))
         self.stride = 2 ** (sizes - 1)

@@ -175,7 +175,7 @@ class VQReconstruction(Reconstruction):
         codec = self.codec
         z = codec.latents(batch.images)
         tokens = codec.nearest(z)
-        codes = codec.embed(tokens).to(z.dtype)
+        codes = codec.looked_up(tokens).to(z.dtype)
         told = {"use": codec.use().to(z.dtype)}
         if context.update == "codec" and torch.is_grad_enabled():
             self._note(z.detach(), tokens, context)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from limner.contracts import DataStats, ExtendConfig, ImageSpec
 from limner.models import AutoregressorNetConfig
 from limner.objectives import Likelihood, LikelihoodConfig, OptimizerConfig
-from limner.recipes.common import MANY_TIMES, Settings, shifts, shown_often
+from limner.recipes.common import LatentSettings
 from limner.training.job import Lesson
 from limner.training.snapshot import AutoregressorConfig
 
@@ -16,8 +17,8 @@ _EVALUATIONS = 20
 
 
 @dataclass(frozen=True)
-class ExtendRecipe(Settings):
-    """An autoregressive model, on pixels.
+class ExtendRecipe(LatentSettings):
+    """An autoregressive model, on pixels or tokens.
 
     Attributes:
         net: shape of the network.
@@ -31,10 +32,7 @@ class ExtendRecipe(Settings):
     optimizer: OptimizerConfig
     sampling: ExtendConfig = field(default_factory=ExtendConfig)
 
-    def advice(self, times: float, side: int) -> list[str]:
-        if times < MANY_TIMES or self.augment.crop:
-            return []
-        return [f"{shown_often(times)}: shifted by a pixel or so they leave far fewer, --augment.crop {shifts(side)}"]
+    writes: ClassVar[bool] = True
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         unconditional = not labels or self.objective.label_dropout > 0

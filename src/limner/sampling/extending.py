@@ -14,7 +14,7 @@ from limner import random
 from limner.contracts import Autoregressor, Condition, ExtendConfig, Model
 from limner.distributions import Categorical, Distribution
 from limner.errors import UserError
-from limner.writing import pictures_of
+from limner.writing import latents_of, written_spec
 
 Change = Callable[[Tensor], Tensor]
 
@@ -25,7 +25,7 @@ def checked(model: Model, config: ExtendConfig, guide: Model | None) -> None:
     assert isinstance(model.net, Autoregressor)
     if guide is not None:
         raise UserError("a model that guides is for models that refine noise; leave --guide out")
-    if sum(model.net.sites) != model.spec.channels * model.spec.size[0] * model.spec.size[1]:
+    if sum(model.net.sites) != written_spec(model.codec, model.spec).values:
         raise UserError("this model writes pictures of one size; leave --size out")
     if config.guidance != 1 and not model.labels:
         raise UserError("this model was trained without labels, so that there is nothing to guide to; leave it out")
@@ -39,10 +39,10 @@ def checked(model: Model, config: ExtendConfig, guide: Model | None) -> None:
 def extended(
     model: Model, cond: Condition, samples: Tensor, config: ExtendConfig, *, seed: int, guide: Model | None
 ) -> Tensor:
-    """The pictures (N, C, H, W) of the samples of the given global indices."""
+    """What the codec decodes (N, C, H, W) of the samples of the given global indices."""
     assert isinstance(model.net, Autoregressor)
     net = model.net if config.guidance == 1 else Guided(model.net, config.guidance)
-    return pictures_of(written(net, cond, samples, config, seed=seed), model.spec)
+    return latents_of(written(net, cond, samples, config, seed=seed), model.codec, model.spec)
 
 
 @dataclass(frozen=True)

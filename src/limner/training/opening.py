@@ -16,7 +16,6 @@ from limner.contracts import Condition, Precision
 from limner.data import DataConfig, Dataset, gather, open_dataset
 from limner.data.augment import mirrored
 from limner.data.buckets import Buckets
-from limner.data.encoded import drawn
 from limner.distributed import World
 from limner.errors import UserError
 from limner.files import write_json
@@ -99,7 +98,7 @@ def batches_of(
 ) -> Batches:
     """What a training of the recipe sees of these pictures, with their labels or without, or of their latents."""
 
-    kept = None if behind is None else behind.moments
+    kept = None if behind is None else behind.kept
 
     def batch(first: int, count: int) -> Batch:
         samples = torch.arange(first, first + count)
@@ -108,7 +107,7 @@ def batches_of(
             images, label = gather(part, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
         else:
             flips = mirrored(recipe.seed, samples) if recipe.augment.mirrors(dataset.mirror_ok) else None
-            images = drawn(*kept.batch(which, flips), seed=recipe.seed, samples=samples)
+            images = kept.batch(which, flips, seed=recipe.seed, samples=samples)
             label = None if dataset.label is None else torch.from_numpy(dataset.label[which])
         cond = Condition(label if labelled else None)
         seen = Batch(images.to(world.device), cond.to(world.device), samples.to(world.device))

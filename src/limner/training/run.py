@@ -180,7 +180,9 @@ def resume(
 def _behind(
     source: str, recipe: Recipe, dataset: Dataset, world: World, cache: Path | None, *, show: bool
 ) -> Behind | None:
-    return behind(source, dataset, recipe.augment, world, cache=cache, show=show) if source else None
+    if not source:
+        return None
+    return behind(source, dataset, recipe.augment, world, writes=recipe.writes, cache=cache, show=show)
 
 
 def point_to(folder: Path, source: str, *, cache: Path | None = None, show: bool = True) -> None:
