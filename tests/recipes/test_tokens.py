@@ -191,3 +191,11 @@ def test_a_mistaken_codec_is_one_line(run: Path, bars: Path, tmp_path: Path) -> 
     refused(on(fresh(VQ), "pixelcnn++"), str(bars), "writes levels.*leave --codec out")
     np.savez(tmp_path / "wide.npz", images=np.zeros((40, 8, 9, 3), np.uint8))
     refused(on(fresh(VQ)), str(tmp_path / "wide.npz"), "13x11 L pictures, and these are 8x9 RGB")
+
+
+def test_what_cannot_do_without_a_codec_says_how_to_make_one(bars: Path, tmp_path: Path) -> None:
+    settings = replace(on(fresh(VQ), "vqgpt"), codec="")
+    with pytest.raises(UserError, match="train one with: limner train vq-codec --data") as said:
+        train(settings, str(bars), out=tmp_path / "run", images=BATCH, show=False)
+    assert "--codec runs/codec" in str(said.value)
+    assert not (tmp_path / "run").exists()

@@ -19,7 +19,7 @@ from limner.recipes.decode import AdversarialRecipe, DriftRecipe, VAERecipe
 from limner.recipes.dit import dit
 from limner.recipes.drift import drift
 from limner.recipes.edm import edm
-from limner.recipes.extend import ExtendRecipe
+from limner.recipes.extend import ExtendRecipe, TokenRecipe
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
 from limner.recipes.imagegpt import imagegpt
@@ -33,6 +33,7 @@ from limner.recipes.sizes import SIZES, Size, size_for
 from limner.recipes.stylegan2 import stylegan2
 from limner.recipes.vae import vae
 from limner.recipes.vq_codec import vq_codec
+from limner.recipes.vqgpt import vqgpt
 from limner.recipes.wgan import wgan
 from limner.recipes.wgan_gp import wgan_gp
 from limner.training.config import Budget
@@ -44,6 +45,7 @@ AnyRecipe = (
     RefineRecipe
     | FlowMapRecipe
     | ExtendRecipe
+    | TokenRecipe
     | AdversarialRecipe
     | DriftRecipe
     | VAERecipe
@@ -59,6 +61,7 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "consistency": consistency,
     "pixelcnn++": pixelcnn_pp,
     "imagegpt": imagegpt,
+    "vqgpt": vqgpt,
     "vae": vae,
     "dcgan": dcgan,
     "wgan": wgan,
@@ -89,6 +92,7 @@ __all__ = [
     "PaletteRecipe",
     "RefineRecipe",
     "Size",
+    "TokenRecipe",
     "VAERecipe",
     "VQCodecRecipe",
     "biggan",
@@ -113,6 +117,7 @@ __all__ = [
     "train",
     "vae",
     "vq_codec",
+    "vqgpt",
     "wgan",
     "wgan_gp",
 ]

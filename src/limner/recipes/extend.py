@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from limner.contracts import DataStats, ExtendConfig, ImageSpec
-from limner.models import AutoregressorNetConfig
+from limner.errors import UserError
+from limner.models import AutoregressorNetConfig, VQCodecConfig
 from limner.objectives import Likelihood, LikelihoodConfig, OptimizerConfig
 from limner.recipes.common import LatentSettings
 from limner.training.job import Lesson
@@ -40,3 +41,19 @@ class ExtendRecipe(LatentSettings):
         net = config.network()
         objective = Likelihood(net, self.objective, self.optimizer, spec)
         return Lesson(objective, "autoregressor", config.model(net), config, evaluations=_EVALUATIONS)
+
+
+@dataclass(frozen=True)
+class TokenRecipe(ExtendRecipe):
+    """An autoregressive model that cannot do without a codec."""
+
+    def codec_source(self) -> str:
+        if not self.codec:
+            raise UserError(
+                f"{self.recipe} writes the tokens of a codec: train one with: limner train vq-codec --data SOURCE "
+                "--out runs/codec, and then add --codec runs/codec"
+            )
+        return self.codec
+
+    def learned(self, spec: ImageSpec) -> ImageSpec:
+        return VQCodecConfig().codec(spec).token_spec(spec)

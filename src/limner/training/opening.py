@@ -21,7 +21,7 @@ from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
 from limner.sampling import resolve
-from limner.training.behind import Behind
+from limner.training.behind import Behind, behind
 from limner.training.budget import (
     Pace,
     Plan,
@@ -77,6 +77,15 @@ def open_together(config: DataConfig, world: World, *, cache: Path | None = None
     opened: list[Dataset] = []
     world.lead(lambda: opened.append(open_dataset(config, cache=cache, progress=show and world.first)))
     return opened[0] if opened else open_dataset(config, cache=cache, progress=False)
+
+
+def before_it(
+    source: str, recipe: Recipe, dataset: Dataset, world: World, *, cache: Path | None = None, show: bool = True
+) -> Behind | None:
+    """The codec at ``source`` and what it makes of these pictures for the recipe; None where source is ""."""
+    if not source:
+        return None
+    return behind(source, dataset, recipe.augment, world, writes=recipe.writes, cache=cache, show=show)
 
 
 def lesson_of(recipe: Recipe, dataset: Dataset, world: World, behind: Behind | None = None) -> Lesson:
