@@ -43,13 +43,15 @@ LATENTS, TOKENS = "latents", "tokens"
 @dataclass(frozen=True)
 class ImageSpec:
     """What an image of a model is: ``size`` is (height, width), ``bits`` are 8 or 16. A latent has a spec too, and so
-    have tokens, each of which is one of so many ``codes``."""
+    have tokens, each of which is one of so many ``codes``; where they are of several maps, from coarse to fine,
+    ``scales`` are the sizes of these, and ``size`` that of the last."""
 
     channels: int
     size: tuple[int, int]
     mode: str
     bits: int = 8
     codes: int = 0
+    scales: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.bits not in (8, 16):
@@ -63,7 +65,7 @@ class ImageSpec:
     @property
     def values(self) -> int:
         """How many numbers one sample has."""
-        return self.channels * self.size[0] * self.size[1]
+        return self.channels * sum(height * width for height, width in self.scales or (self.size,))
 
     @property
     def levels(self) -> int:

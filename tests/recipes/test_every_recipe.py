@@ -29,6 +29,7 @@ from limner.models import (
     StyleGAN2Config,
     UNetConfig,
     VAEConfig,
+    VARConfig,
     VQCodecConfig,
 )
 from limner.models.layers import Together
@@ -50,13 +51,17 @@ SHAPES: dict[type, dict[str, object]] = {
     StyleGAN2Config: {"width": 6, "code": 8, "most": 12},
     PixelCNNPPConfig: {"width": 6, "most": 12, "blocks": 1, "components": 3, "dropout": 0.1},
     GPTConfig: {"width": 16, "depth": 1, "heads": 2, "dropout": 0.1},
+    VARConfig: {"width": 16, "depth": 1, "heads": 2, "dropout": 0.1},
     KLCodecConfig: {"width": 6, "channels": 2},
     VQCodecConfig: {"width": 6, "channels": 2, "codes": 12},
     PaletteConfig: {"colours": 12},
     R3GANConfig: {"width": 8, "code": 8, "most": 16, "group": 4, "expansion": 2},
 }
 #: Of what cannot do without one.
-CODECS: dict[type, CodecNetConfig] = {GPTConfig: VQCodecConfig(width=6, channels=2, codes=12)}
+CODECS: dict[type, CodecNetConfig] = {
+    GPTConfig: VQCodecConfig(width=6, channels=2, codes=12),
+    VARConfig: VQCodecConfig(width=6, channels=2, codes=12, scales=(1, 2, 4)),
+}
 
 
 def small(name: str, **training: object) -> AnyRecipe:

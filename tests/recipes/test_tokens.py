@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_every_recipe import BATCH, small
+from test_every_recipe import BATCH, name_of, small
 from untrained import fresh
 
 import limner
@@ -31,6 +31,7 @@ from limner.training.opening import batches_of
 from limner.writing import written_of
 
 VQ, PALETTE = VQCodecConfig(width=6, channels=2, codes=12), PaletteConfig(colours=12)
+SCALES = replace(VQ, scales=(1, 2, 4))
 SPEC = ImageSpec(1, (13, 11), "L")
 
 
@@ -40,10 +41,11 @@ def on(codec: Path, name: str = "imagegpt") -> ExtendRecipe:
     return replace(settings, codec=str(codec))
 
 
-@pytest.fixture(scope="module", params=[VQ, PALETTE], ids=["vq-codec", "palette"])
+@pytest.fixture(scope="module", params=[(VQ, "imagegpt"), (PALETTE, "imagegpt"), (SCALES, "var")], ids=str)
 def run(request: pytest.FixtureRequest, bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    net, name = request.param
     out = tmp_path_factory.mktemp("tokens") / "run"
-    train(on(fresh(request.param)), str(bars), out=out, images=4 * BATCH, show=False)
+    train(on(fresh(net), name), str(bars), out=out, images=4 * BATCH, show=False)
     return out
 
 
@@ -66,7 +68,7 @@ def test_a_model_of_tokens_draws_pictures_and_carries_its_codec(run: Path, tmp_p
     model = limner.load(tmp_path / "alone")
     assert isinstance(model.codec, Tokenizer)
     assert model.spec == SPEC
-    assert len(model.net.sites) == model.codec.token_spec(SPEC).values  # type: ignore[union-attr]
+    assert sum(model.net.sites) == model.codec.token_spec(SPEC).values  # type: ignore[union-attr]
     whole = limner.sample(model, 5, seed=3)
     assert whole.shape == (5, 13, 11, 1)
     assert np.array_equal(limner.sample(model, 5, seed=3, batch=2), whole)
@@ -80,7 +82,7 @@ def test_a_model_of_tokens_draws_pictures_and_carries_its_codec(run: Path, tmp_p
 def test_it_is_resumed_bit_for_bit_where_the_codec_is_gone(run: Path, bars: Path, tmp_path: Path) -> None:
     gone, again = tmp_path / "codec", tmp_path / "again"
     shutil.copytree(run / "codec", gone)
-    train(on(gone), str(bars), out=again, images=4 * BATCH, show=False)
+    train(on(gone, name_of(run)), str(bars), out=again, images=4 * BATCH, show=False)
     shutil.rmtree(again / "snapshot")
     (again / "done.json").unlink()
     for path in checkpoints(again / "checkpoints")[2:]:
@@ -92,7 +94,7 @@ def test_it_is_resumed_bit_for_bit_where_the_codec_is_gone(run: Path, bars: Path
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("net", [VQ, PALETTE], ids=["vq-codec", "palette"])
+@pytest.mark.parametrize("net", [VQ, PALETTE, SCALES], ids=["vq-codec", "palette", "scales"])
 def test_kept_tokens_are_those_of_the_pictures_at_hand(
     net: CodecNetConfig, pictures: Dataset, tmp_path: Path, flip: bool
 ) -> None:
@@ -126,7 +128,7 @@ def test_likelihoods_are_nats_a_token(
     model = limner.load(run)
     bound = log_likelihood(model, pictures.images[:5], label=pictures.label[:5])  # type: ignore[index]
     assert bound.kind == "exact"
-    assert bound.tokens == len(model.net.sites)  # type: ignore[union-attr]
+    assert bound.tokens == sum(model.net.sites)  # type: ignore[union-attr]
     with pytest.raises(UserError, match="nats a token, and no bits"):
         bound.bits_per_dimension(143)
     main(["likelihood", str(run), "--reference", str(bars), "-n", "10"])
@@ -189,12 +191,15 @@ def test_a_mistaken_codec_is_one_line(run: Path, bars: Path, tmp_path: Path) -> 
     refused(on(run), str(bars), "is no codec; train one with: limner train vq-codec")
     refused(on(fresh(KLCodecConfig(width=6))), str(bars), "are no codes, and what writes needs tokens")
     refused(on(fresh(VQ), "pixelcnn++"), str(bars), "writes levels.*leave --codec out")
+    refused(on(fresh(VQ), "var"), str(bars), "vq-codec --net.scales 1 2")
+    refused(on(fresh(SCALES), "vqgpt"), str(bars), "train var on it")
     np.savez(tmp_path / "wide.npz", images=np.zeros((40, 8, 9, 3), np.uint8))
     refused(on(fresh(VQ)), str(tmp_path / "wide.npz"), "13x11 L pictures, and these are 8x9 RGB")
 
 
-def test_what_cannot_do_without_a_codec_says_how_to_make_one(bars: Path, tmp_path: Path) -> None:
-    settings = replace(on(fresh(VQ), "vqgpt"), codec="")
+@pytest.mark.parametrize("name", ["vqgpt", "var"])
+def test_what_cannot_do_without_a_codec_says_how_to_make_one(name: str, bars: Path, tmp_path: Path) -> None:
+    settings = replace(on(fresh(VQ), name), codec="")
     with pytest.raises(UserError, match="train one with: limner train vq-codec --data") as said:
         train(settings, str(bars), out=tmp_path / "run", images=BATCH, show=False)
     assert "--codec runs/codec" in str(said.value)

@@ -115,7 +115,9 @@ def tokens(
     """Those of all pictures, as :func:`moments`."""
     spec = codec.token_spec(dataset.spec)
     kind = "<u2" if spec.codes <= 2**16 else "<u4"
-    making = Making("tokens-1", {"tokens.npy": (kind, spec.shape)}, lambda pictures: (codec.tokenize(pictures),))
+    making = Making(
+        f"tokens 1 {spec.scales}", {"tokens.npy": (kind, spec.shape)}, lambda pictures: (codec.tokenize(pictures),)
+    )
     (numbers,), _ = kept(dataset, codec, making, mirror=mirror, root=root, device=device, show=show)
     return Tokens(numbers)
 

@@ -19,7 +19,7 @@ from limner.recipes.decode import AdversarialRecipe, DriftRecipe, VAERecipe
 from limner.recipes.dit import dit
 from limner.recipes.drift import drift
 from limner.recipes.edm import edm
-from limner.recipes.extend import ExtendRecipe, TokenRecipe
+from limner.recipes.extend import ExtendRecipe, ScaleRecipe, TokenRecipe
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
 from limner.recipes.imagegpt import imagegpt
@@ -32,6 +32,7 @@ from limner.recipes.sagan import sagan
 from limner.recipes.sizes import SIZES, Size, size_for
 from limner.recipes.stylegan2 import stylegan2
 from limner.recipes.vae import vae
+from limner.recipes.var import var
 from limner.recipes.vq_codec import vq_codec
 from limner.recipes.vqgpt import vqgpt
 from limner.recipes.wgan import wgan
@@ -46,6 +47,7 @@ AnyRecipe = (
     | FlowMapRecipe
     | ExtendRecipe
     | TokenRecipe
+    | ScaleRecipe
     | AdversarialRecipe
     | DriftRecipe
     | VAERecipe
@@ -62,6 +64,7 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "pixelcnn++": pixelcnn_pp,
     "imagegpt": imagegpt,
     "vqgpt": vqgpt,
+    "var": var,
     "vae": vae,
     "dcgan": dcgan,
     "wgan": wgan,
@@ -91,6 +94,7 @@ __all__ = [
     "KLCodecRecipe",
     "PaletteRecipe",
     "RefineRecipe",
+    "ScaleRecipe",
     "Size",
     "TokenRecipe",
     "VAERecipe",
@@ -116,6 +120,7 @@ __all__ = [
     "stylegan2",
     "train",
     "vae",
+    "var",
     "vq_codec",
     "vqgpt",
     "wgan",

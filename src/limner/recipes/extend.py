@@ -45,15 +45,31 @@ class ExtendRecipe(LatentSettings):
 
 @dataclass(frozen=True)
 class TokenRecipe(ExtendRecipe):
-    """An autoregressive model that cannot do without a codec."""
+    """An autoregressive model that cannot do without a codec.
+
+    Attributes:
+        wanted: of the codec, besides its name.
+        scales: of one on which costs are counted.
+    """
+
+    wanted: ClassVar[str] = ""
+    scales: ClassVar[tuple[int, ...]] = ()
 
     def codec_source(self) -> str:
         if not self.codec:
             raise UserError(
                 f"{self.recipe} writes the tokens of a codec: train one with: limner train vq-codec --data SOURCE "
-                "--out runs/codec, and then add --codec runs/codec"
+                f"--out runs/codec{self.wanted}, and then add --codec runs/codec"
             )
         return self.codec
 
     def learned(self, spec: ImageSpec) -> ImageSpec:
-        return VQCodecConfig().codec(spec).token_spec(spec)
+        return VQCodecConfig(scales=self.scales).codec(spec).token_spec(spec)
+
+
+@dataclass(frozen=True)
+class ScaleRecipe(TokenRecipe):
+    """The same of a codec of several scales."""
+
+    wanted: ClassVar[str] = " --net.scales 1 2 4 7 (the last one the longer side of its latents, 7 for 28x28 pictures)"
+    scales: ClassVar[tuple[int, ...]] = (1, 2, 3, 5, 8)

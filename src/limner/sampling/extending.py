@@ -51,7 +51,7 @@ class Known:
 
     Attributes:
         values: (M, T) of M pictures; N = M x ``ways`` are written, those of a picture one after the other.
-        fresh: (T,) bool, which values are written anew; those of a site are so together.
+        fresh: (T,) bool, which values are written anew; those of a site that know of each other are so together.
         ways: in which each picture is completed.
     """
 
@@ -74,7 +74,8 @@ def written(
     change, values = _change(config), known.values.repeat_interleave(known.ways, dim=0)
     ends = [*accumulate(net.sites)]
     sites = [slice(end - length, end) for end, length in zip(ends, net.sites, strict=True)]
-    fresh = known.fresh[[site.start for site in sites]].tolist()
+    told = known.fresh.tolist()
+    fresh = [any(told[site]) for site in sites]
     uniforms = random.uniform(seed, samples, "sites", shape=(ends[-1] + len(sites),))
     begin = fresh.index(True) if True in fresh else len(sites)
     state, said = net.init_state(len(known.values), cond.index(slice(None, None, known.ways)))
@@ -88,7 +89,8 @@ def written(
         site = sites[number]
         if fresh[number]:
             given = changed(said, change) if change else said
-            values[:, site] = given.draw(uniforms[:, site.start + number : site.stop + number + 1])
+            drawn = given.draw(uniforms[:, site.start + number : site.stop + number + 1])
+            values[:, site] = torch.where(known.fresh[site], drawn, values[:, site])
         if number + 1 < len(sites):
             state, said = net.step(values[:, site], state)
     return values
