@@ -13,7 +13,8 @@ from limner.recipes.common import LatentSettings
 from limner.training.job import Lesson
 from limner.training.snapshot import AutoregressorConfig
 
-#: To draw a picture takes as long as to look at so many: a site at a time keeps few cores busy.
+#: To draw a picture takes as long as to look at so many, or at one for each of fewer sites: a site at a time keeps few
+#: cores busy.
 _EVALUATIONS = 20
 
 
@@ -40,7 +41,8 @@ class ExtendRecipe(LatentSettings):
         config = AutoregressorConfig(self.net, spec, labels, self.sampling, unconditional)
         net = config.network()
         objective = Likelihood(net, self.objective, self.optimizer, spec)
-        return Lesson(objective, "autoregressor", config.model(net), config, evaluations=_EVALUATIONS)
+        evaluations = min(_EVALUATIONS, len(net.sites))
+        return Lesson(objective, "autoregressor", config.model(net), config, evaluations)
 
 
 @dataclass(frozen=True)

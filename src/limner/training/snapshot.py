@@ -122,7 +122,7 @@ class AutoregressorConfig:
 
     Attributes:
         net: shape of the network.
-        spec: of the pictures.
+        spec: of the pictures, or of their tokens.
         labels: names of the classes, () for none.
         sampling: how samples are drawn by default.
         unconditional: whether it also knows pictures without their class.
