@@ -32,6 +32,7 @@ from limner.writing import written_of
 
 VQ, PALETTE = VQCodecConfig(width=6, channels=2, codes=12), PaletteConfig(colours=12)
 SCALES = replace(VQ, scales=(1, 2, 4))
+IDS = ["vq-codec", "palette", "scales"]
 SPEC = ImageSpec(1, (13, 11), "L")
 
 
@@ -41,7 +42,7 @@ def on(codec: Path, name: str = "imagegpt") -> ExtendRecipe:
     return replace(settings, codec=str(codec))
 
 
-@pytest.fixture(scope="module", params=[(VQ, "imagegpt"), (PALETTE, "imagegpt"), (SCALES, "var")], ids=str)
+@pytest.fixture(scope="module", params=[(VQ, "imagegpt"), (PALETTE, "imagegpt"), (SCALES, "var")], ids=IDS)
 def run(request: pytest.FixtureRequest, bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     net, name = request.param
     out = tmp_path_factory.mktemp("tokens") / "run"
@@ -94,7 +95,7 @@ def test_it_is_resumed_bit_for_bit_where_the_codec_is_gone(run: Path, bars: Path
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("net", [VQ, PALETTE, SCALES], ids=["vq-codec", "palette", "scales"])
+@pytest.mark.parametrize("net", [VQ, PALETTE, SCALES], ids=IDS)
 def test_kept_tokens_are_those_of_the_pictures_at_hand(
     net: CodecNetConfig, pictures: Dataset, tmp_path: Path, flip: bool
 ) -> None:

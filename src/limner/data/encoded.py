@@ -18,9 +18,8 @@ from torch import Tensor
 from limner import random
 from limner.contracts import Codec, DataStats, Tokenizer
 from limner.data.dataset import Dataset
-from limner.data.kept import Making, kept, parts
+from limner.data.kept import Making, damaged, kept, parts
 from limner.data.order import Rows
-from limner.errors import UserError
 
 #: Pictures whose latents are measured where they are not kept.
 _MEASURED = 2_048
@@ -102,11 +101,12 @@ def moments(
 
     halves = ("<f2", codec.latent_spec(dataset.spec).shape)
     making = Making(2, {"mean.npy": halves, "deviation.npy": halves}, encode, told)
-    (mean, deviation), known = kept(dataset, codec, making, mirror=mirror, root=root, device=device, show=show)
+    found = kept(dataset, codec, making, mirror=mirror, root=root, device=device, show=show)
     try:
-        return Moments(mean, deviation, DataStats(tuple(known["mean"]), float(known["std"])))
+        mean, deviation = found.files
+        return Moments(mean, deviation, DataStats(tuple(found.told["mean"]), float(found.told["std"])))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"what is kept of latents in '{root}' is damaged ({error}); delete that folder") from error
+        raise damaged(found.folder, error) from error
 
 
 def tokens(
@@ -118,7 +118,7 @@ def tokens(
     making = Making(
         f"tokens 1 {spec.scales}", {"tokens.npy": (kind, spec.shape)}, lambda pictures: (codec.tokenize(pictures),)
     )
-    (numbers,), _ = kept(dataset, codec, making, mirror=mirror, root=root, device=device, show=show)
+    (numbers,) = kept(dataset, codec, making, mirror=mirror, root=root, device=device, show=show).files
     return Tokens(numbers)
 
 

@@ -55,11 +55,25 @@ class Making:
     told: Callable[[], dict[str, Any]] = dict
 
 
+@dataclass(frozen=True)
+class Found:
+    """What is kept.
+
+    Attributes:
+        folder: where it lies.
+        files: (N, views, ...), read-only maps; the second view, where there is one, is of the mirrored pictures.
+        told: what was told of them.
+    """
+
+    folder: Path
+    files: list[npt.NDArray[Any]]
+    told: dict[str, Any]
+
+
 def kept(
     dataset: Dataset, codec: nn.Module, making: Making, *, mirror: bool, root: Path, device: torch.device, show: bool
-) -> tuple[list[npt.NDArray[Any]], dict[str, Any]]:
-    """The files, (N, views, ...) read-only maps, of which the second view, where there is one, is of the mirrored
-    pictures; and what was told of them. Encoded now if nobody has done so with the same codec.
+) -> Found:
+    """What is kept, encoded now if nobody has done so with the same codec.
 
     Args:
         dataset: the pictures.
@@ -95,9 +109,15 @@ def kept(
         ) from error
     try:
         told: dict[str, Any] = json.loads((folder / _META).read_text(encoding="utf-8"))
-        return [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in making.files], told
+        files = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in making.files]
     except (OSError, ValueError) as error:
-        raise UserError(f"the latents kept in '{folder}' are damaged ({error}); delete that folder") from error
+        raise damaged(folder, error) from error
+    return Found(folder, files, told)
+
+
+def damaged(folder: Path, error: Exception) -> UserError:
+    """What is said of a folder that cannot be read."""
+    return UserError(f"the latents kept in '{folder}' are damaged ({error}); delete that folder")
 
 
 def fingerprint(module: nn.Module) -> str:
