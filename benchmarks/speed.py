@@ -122,9 +122,7 @@ def peer(args: Args) -> tuple[nn.Module, float]:
     return make(*best[1]), best[2]
 
 
-def _flops_of_shape(
-    make: Callable[..., nn.Module], width: tuple[int, ...], shape: tuple[int, int, int]
-) -> float | None:
+def _flops_of_shape(make: Callable[..., nn.Module], width: tuple[int, ...], shape: tuple[int, ...]) -> float | None:
     """Counted without weights or arithmetic, so that a search takes seconds; None where no network is so wide."""
     try:
         with torch.device("meta"):

@@ -297,7 +297,7 @@ def test_recipes_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 #: One of each class of settings; of others, what each is made of takes seconds to count.
-COUNTED = ("flow", "consistency", "dcgan", "drift", "vae", "kl-codec", "vq-codec", "palette")
+COUNTED = ("flow", "consistency", "dcgan", "drift", "vae", "vqgpt", "var", "kl-codec", "vq-codec", "palette")
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,10 @@ def _about(name: str) -> str:
 def _cost(name: str, size: Size) -> dict[str, float]:
     import torch
 
-    spec = ImageSpec(3, (32, 32), "RGB")
+    settings = RECIPES[name](size)
     with torch.device("meta"):  # shapes are enough to count
-        lesson = RECIPES[name](size).lesson(spec, tuple("0123456789"), DataStats((0.0, 0.0, 0.0), 0.5))
+        spec = settings.learned(ImageSpec(3, (32, 32), "RGB"))
+        lesson = settings.lesson(spec, tuple("0123456789"), DataStats((0.0, 0.0, 0.0), 0.5))
     parameters = sum(p.numel() for p in lesson.model.net.parameters())
     return {"parameters": parameters, "flops_per_image": flops_per_image(lesson.objective, spec, labelled=True)}
 

@@ -36,27 +36,41 @@ def arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
 
 
-LATENTS = "latents"
-"""The mode of what is no picture but a codec's."""
+LATENTS, TOKENS = "latents", "tokens"
+"""The modes of what is no picture but a codec's."""
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What an image of a model is: ``size`` is (height, width), ``bits`` are 8 or 16. A latent has a spec too."""
+    """What an image of a model is: ``size`` is (height, width), ``bits`` are 8 or 16. A latent has a spec too, and so
+    have tokens, each of which is one of so many ``codes``; where they are of several maps, from coarse to fine,
+    ``scales`` are the sizes of these, and ``size`` that of the last."""
 
     channels: int
     size: tuple[int, int]
     mode: str
     bits: int = 8
+    codes: int = 0
+    scales: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.bits not in (8, 16):
             raise UserError(f"pictures of {self.bits} bits are not known; they have 8 or 16")
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W), the shape of one sample inside."""
-        return (self.channels, *self.size)
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample inside: (C, H, W), or (T,) of tokens, in the order of writing."""
+        return (self.values,) if self.codes else (self.channels, *self.size)
+
+    @property
+    def values(self) -> int:
+        """How many numbers one sample has."""
+        return self.channels * sum(height * width for height, width in self.scales or (self.size,))
+
+    @property
+    def levels(self) -> int:
+        """How many values each of its numbers may have."""
+        return self.codes or 2**self.bits
 
 
 @dataclass(frozen=True)
@@ -342,11 +356,19 @@ class Tokenizer(Codec):
     tokens: int
 
     def tokenize(self, x: Tensor) -> Tensor:
-        """The numbers of codes, (N, h, w) int64, of pictures (N, C, H, W)."""
+        """The numbers of codes, (N, T) int64 in the order of writing, of pictures (N, C, H, W)."""
         raise NotImplementedError
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """The latents (N, c, h, w) of codes, as :meth:`decode` takes them."""
+        """The latents (N, c, h, w), as :meth:`decode` takes them, of codes (N, T) of pictures of the codec's size."""
+        raise NotImplementedError
+
+    def token_spec(self, spec: ImageSpec) -> ImageSpec:
+        """What its tokens are, of pictures of this kind."""
+        return ImageSpec(1, self.latent_spec(spec).size, TOKENS, codes=self.tokens)
+
+    def touched(self, mask: Tensor) -> Tensor:
+        """Which tokens stand for a pixel of a mask (H, W) bool, (T,) bool."""
         raise NotImplementedError
 
 
@@ -359,15 +381,27 @@ class Bound:
         kind: "exact", "lower" (a lower bound, as an ELBO is, or an unbiased estimate of one), or "estimate"
             (unbiased or nearly so).
         how: it was found, for a receipt: the method, and what was made of discrete values.
+        tokens: how many a picture has, where it is ln p of a codec's tokens and not of the picture; 0 where it is.
     """
 
     nats: Tensor
     kind: Literal["exact", "lower", "estimate"]
     how: str = ""
+    tokens: int = 0
 
     def bits_per_dimension(self, dimensions: int) -> Tensor:
-        """-log2 p / dimensions, (N,)."""
+        """-log2 p / dimensions, (N,), of pictures.
+
+        Raises:
+            UserError: it is of tokens, several of which may be one picture, and many pictures none.
+        """
+        if self.tokens:
+            raise UserError("this likelihood is of a codec's tokens: it has nats a token, and no bits a dimension")
         return -self.nats / (dimensions * math.log(2))
+
+    def nats_per_token(self) -> Tensor:
+        """-ln p / tokens, (N,), where it is of tokens."""
+        return -self.nats / self.tokens
 
 
 @dataclass(frozen=True)

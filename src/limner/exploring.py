@@ -216,12 +216,18 @@ def complete(
     rows = np.concatenate([left[:, None], done.pictures, pictures[:, None]], axis=1)
     save_png(grid(rows.reshape(-1, *pictures.shape[1:]), columns=ways + 2), out)
     lines = [f"{len(which)} pictures, {fresh.mean():.0%} of each written anew in {ways} ways: {out}"]
+    if done.tokens:
+        lines.append(
+            f"  it writes tokens: {done.kept} of a picture's {done.tokens}, which stand for known pixels alone, were "
+            "kept, and known pixels were put back after the codec; where they end there may be a seam"
+        )
     if done.unseen:
         lines.append(
-            f"  {done.unseen:.0%} of what is known lies after the first pixel that is written: a model that writes in "
-            "order has not seen that, and what it writes need not fit it"
+            f"  {done.unseen:.0%} of what is known lies after the first {'token' if done.tokens else 'pixel'} that is "
+            "written: a model that writes in order has not seen that, and what it writes need not fit it"
         )
-    return Outcome(tuple(lines), {"file": str(out), "ways": ways, "unseen": done.unseen, "seed": seed})
+    values = {"file": str(out), "ways": ways, "unseen": done.unseen, "seed": seed}
+    return Outcome(tuple(lines), values | {"kept": done.kept, "tokens": done.tokens})
 
 
 def _below(known: float, size: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,7 +178,7 @@ def compare(
 
 
 def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int, codes: int) -> Outcome:
-    """How many bits a model needs for real pictures."""
+    """How many bits a model needs for real pictures, or how many nats for their tokens."""
     if not reference.source:
         raise UserError("give the real pictures with --reference: a folder, a .zip, 'mnist', 'builtin:glyphs' …")
     within("n", n, 2, MOST)
@@ -189,14 +188,23 @@ def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int
     which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
     label = numbers_of(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
     bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps, codes=codes)
-    bits = bound.bits_per_dimension(math.prod(spec.shape))
-    mean = float(bits.mean())
-    low, high = bootstrap(bits, mean, seed=seed, stream="likelihood")
+    told, unit = (
+        (bound.nats_per_token(), "nats a token")
+        if bound.tokens
+        else (bound.bits_per_dimension(spec.values), "bits a dimension")
+    )
+    mean = float(told.mean())
+    low, high = bootstrap(told, mean, seed=seed, stream="likelihood")
     kind = "exactly ln P" if bound.kind == "exact" else f"{bound.kind} bound of ln P"
     receipt = f"{kind}, {bound.how}, {len(which):,} pictures"
-    values = {"bits_per_dimension": mean, "low": low, "high": high, "kind": bound.kind, "n": len(which), "seed": seed}
-    line = f"{mean:.3f} bits a dimension [{low:.3f}, {high:.3f}] of {reference.source} (lower is better)"
-    return Outcome((line, f"  {receipt}, seed {seed}"), values | {"receipt": receipt})
+    name = unit.replace(" a ", "_per_")
+    values = {name: mean, "low": low, "high": high, "kind": bound.kind, "n": len(which), "seed": seed}
+    lines = [f"{mean:.3f} {unit} [{low:.3f}, {high:.3f}] of {reference.source} (lower is better)"]
+    if bound.tokens:
+        lines.append(
+            "  of its codec's tokens: not to be compared with another codec's, or bits a dimension of pictures"
+        )
+    return Outcome((*lines, f"  {receipt}, seed {seed}"), values | {"receipt": receipt})
 
 
 def numbers_of(model: Model, names: tuple[str, ...], label: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -236,10 +236,10 @@ class Invert:
 
 @dataclass(frozen=True)
 class Complete:
-    """Write a part of real pictures anew, by a model that writes pixel by pixel; the rest stays.
+    """Write a part of real pictures anew, by a model that writes pixel by pixel or token by token; the rest stays.
 
     Attributes:
-        model: a run or a snapshot folder, of pixelcnn++ or another model that writes pixels.
+        model: a run or a snapshot folder, of pixelcnn++ or another model that writes.
         reference: the pictures: --reference SOURCE.
         n: how many of them, evenly spaced.
         ways: in which each is completed.
@@ -441,7 +441,8 @@ class Compare:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How many bits a model needs for real pictures; pictures that it was not trained on say most.
+    """How many bits a model needs for real pictures, or nats for their tokens; pictures that it was not trained on say
+    most.
 
     Attributes:
         model: a run or a snapshot folder.

@@ -149,4 +149,4 @@ def test_complete(bars: Path, snapshot: Path, tmp_path: Path, capsys: pytest.Cap
         assert said in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["complete", str(snapshot), "--reference", str(bars), "--out", str(tmp_path / "x.png")])
-    assert "models that write pixels" in capsys.readouterr().err
+    assert "models that write, such as" in capsys.readouterr().err

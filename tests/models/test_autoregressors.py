@@ -13,11 +13,12 @@ from torch import Tensor
 from limner.contracts import Autoregressor, Condition, ImageSpec
 from limner.distributions import Categorical, Distribution
 from limner.errors import UserError
-from limner.models import AutoregressorNetConfig, GPTConfig, PixelCNNConfig, PixelCNNPPConfig
-from limner.models.gpt import GPT
+from limner.models import AutoregressorNetConfig, GPTConfig, PixelCNNConfig, PixelCNNPPConfig, VARConfig
 from limner.models.logistic_mixture import LogisticMixture
 from limner.models.pixelcnn import PixelCNN
 from limner.models.pixelcnn_pp import PixelCNNPP
+from limner.models.scales import brought_down, brought_up, mixing
+from limner.models.transformer import WritingTransformer
 
 SPECS = {
     "grey": ImageSpec(1, (6, 7), "L"),
@@ -25,6 +26,9 @@ SPECS = {
     "smaller than its maps": ImageSpec(3, (3, 2), "RGB"),
     "of odd sizes": ImageSpec(2, (5, 9), "latents"),
     "a row": ImageSpec(1, (1, 11), "L"),
+    "tokens": ImageSpec(1, (4, 3), "tokens", codes=50),
+    "scales of tokens": ImageSpec(1, (5, 4), "tokens", codes=50, scales=((1, 1), (2, 2), (3, 2), (5, 4))),
+    "one scale": ImageSpec(1, (2, 3), "tokens", codes=50, scales=((2, 3),)),
 }
 CNN = PixelCNNPPConfig(width=6, most=10, components=3)
 NETS: dict[str, AutoregressorNetConfig] = {
@@ -33,7 +37,40 @@ NETS: dict[str, AutoregressorNetConfig] = {
     "pixelcnn++": CNN,
     "pixelcnn": PixelCNNConfig(width=48, depth=4),
     "gpt": GPTConfig(width=16, depth=2, heads=2),
+    "var": VARConfig(width=16, depth=2, heads=2),
 }
+
+
+def fits(config: AutoregressorNetConfig, spec: ImageSpec) -> bool:
+    """Whether the network is for such pictures."""
+    try:
+        config.autoregressor(spec, 0)
+    except UserError:
+        return False
+    return True
+
+
+def pairs(specs: dict[str, ImageSpec]) -> dict[str, tuple[AutoregressorNetConfig, ImageSpec]]:
+    """Every network on all that it is for."""
+    return {
+        f"{name} of {what}": (config, spec)
+        for name, config in NETS.items()
+        for what, spec in specs.items()
+        if fits(config, spec)
+    }
+
+
+PAIRS = pairs(SPECS)
+LARGEST = pairs({name: SPECS[name] for name in ("colours", "scales of tokens")})
+#: All pictures of three values can be listed.
+FEW = pairs(
+    {
+        "grey": ImageSpec(1, (2, 3), "L"),
+        "colours": ImageSpec(3, (1, 2), "RGB"),
+        "tokens": ImageSpec(1, (2, 3), "tokens", codes=5),
+        "scales": ImageSpec(1, (2, 3), "tokens", codes=5, scales=((1, 1), (2, 3))),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -53,17 +90,18 @@ class Case:
             row, column = divmod(site, net.size[1])
             said = net.said(values.reshape(len(values), *net.size, net.channels), cond)[:, row, column]
             return LogisticMixture(said, net.channels, net.levels)
-        assert isinstance(net, GPT | PixelCNN)
-        return Categorical(net.said(values, cond)[:, site : site + 1])
+        assert isinstance(net, WritingTransformer | PixelCNN)
+        first = sum(net.sites[:site])
+        return Categorical(net.said(values, cond)[:, first : first + net.sites[site]])
 
     def shorter(self, levels: int) -> None:
         """Of an alphabet of so many."""
         if isinstance(self.net, PixelCNNPP | PixelCNN):
             self.net.levels = levels
-        if isinstance(self.net, GPT | PixelCNN):
-            head = self.net.head
+        if isinstance(self.net, WritingTransformer | PixelCNN):
+            head, known = self.net.head, self.spec.levels
             for part in (head.weight, head.bias, *head.buffers()):
-                part.data = part.data.reshape(-1, 256, *part.shape[1:])[:, :levels].flatten(0, 1)
+                part.data = part.data.reshape(-1, known, *part.shape[1:])[:, :levels].flatten(0, 1)
 
 
 def case(config: AutoregressorNetConfig, spec: ImageSpec, classes: int = 3) -> Case:
@@ -106,11 +144,10 @@ def written_anew(one: Case, uniforms: Callable[[int], Tensor], cond: Condition) 
 def uniforms_of(one: Case, n: int, dtype: torch.dtype) -> Callable[[int], Tensor]:
     torch.manual_seed(1)
     drawn = torch.rand(len(one.net.sites), n, 1 + max(one.net.sites)).to(dtype)
-    return lambda site: drawn[site]
+    return lambda site: drawn[site, :, : 1 + one.net.sites[site]]
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
-@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
+@pytest.mark.parametrize(("config", "spec"), PAIRS.values(), ids=PAIRS.keys())
 @torch.no_grad()
 def test_what_is_kept_writes_the_same_as_whole_passes(config: AutoregressorNetConfig, spec: ImageSpec) -> None:
     one, cond = case(config, spec), told(5)
@@ -120,34 +157,32 @@ def test_what_is_kept_writes_the_same_as_whole_passes(config: AutoregressorNetCo
     torch.testing.assert_close(nats, one.net.log_prob(values, cond), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
+@pytest.mark.parametrize(("config", "spec"), LARGEST.values(), ids=LARGEST.keys())
 @torch.no_grad()
-def test_it_does_so_in_float32(config: AutoregressorNetConfig) -> None:
-    one, cond = case(config, SPECS["colours"]), told(5)
+def test_it_does_so_in_float32(config: AutoregressorNetConfig, spec: ImageSpec) -> None:
+    one, cond = case(config, spec), told(5)
     one.net.float()
     values, nats = written(one.net, uniforms_of(one, 5, torch.float32), cond)
     torch.testing.assert_close(nats, one.net.log_prob(values, cond), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
-@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
+@pytest.mark.parametrize(("config", "spec"), PAIRS.values(), ids=PAIRS.keys())
 @torch.no_grad()
 def test_a_site_hears_all_before_it_and_nothing_after(config: AutoregressorNetConfig, spec: ImageSpec) -> None:
     one, cond = case(config, spec), told(1)
-    values = torch.randint(0, 256, (1, one.numbers))
+    values = torch.randint(0, spec.levels, (1, one.numbers))
     before = one.net.log_prob(values, cond)
     first = 0
     for site, length in enumerate(one.net.sites):
         other, here = values.clone(), slice(first, first + length)
-        other[:, here] = (other[:, here] + 128) % 256
+        other[:, here] = (other[:, here] + spec.levels // 2) % spec.levels
         moved = (one.net.log_prob(other, cond) - before).abs()[0]
         assert float(moved[:site].sum()) == 0
         assert float(moved[site + 1 :].min() if site + 1 < len(moved) else 1) > 0, site
         first += length
 
 
-@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
-@pytest.mark.parametrize("spec", [ImageSpec(1, (2, 3), "L"), ImageSpec(3, (1, 2), "RGB")])
+@pytest.mark.parametrize(("config", "spec"), FEW.values(), ids=FEW.keys())
 @torch.no_grad()
 def test_all_pictures_have_probability_one_together(config: AutoregressorNetConfig, spec: ImageSpec) -> None:
     one = case(config, spec)
@@ -158,11 +193,11 @@ def test_all_pictures_have_probability_one_together(config: AutoregressorNetConf
         torch.testing.assert_close(float(total), 1.0, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("config", NETS.values(), ids=NETS.keys())
+@pytest.mark.parametrize(("config", "spec"), LARGEST.values(), ids=LARGEST.keys())
 @torch.no_grad()
-def test_a_class_is_heard_and_no_class_is_the_null_label(config: AutoregressorNetConfig) -> None:
-    one = case(config, SPECS["grey"])
-    values = torch.randint(0, 256, (2, one.numbers))
+def test_a_class_is_heard_and_no_class_is_the_null_label(config: AutoregressorNetConfig, spec: ImageSpec) -> None:
+    one = case(config, spec)
+    values = torch.randint(0, spec.levels, (2, one.numbers))
     null, first = (one.net.log_prob(values, Condition(torch.full((2,), label))) for label in (-1, 0))
     torch.testing.assert_close(one.net.log_prob(values, Condition()), null)
     assert float((first - null).abs().min()) > 0
@@ -189,3 +224,26 @@ def test_what_tells_values_apart_writes_bytes(config: PixelCNNConfig | GPTConfig
 def test_heads_of_a_transformer_share_its_width() -> None:
     with pytest.raises(UserError, match="multiple of 12"):
         GPTConfig(width=20, heads=3)
+
+
+def test_tokens_are_written_as_the_codec_makes_them() -> None:
+    tokens, scales = SPECS["tokens"], SPECS["scales of tokens"]
+    with pytest.raises(UserError, match="the codec makes 4: train var"):
+        GPTConfig().autoregressor(scales, 0)
+    with pytest.raises(UserError, match=r"vq-codec --net.scales 1 2 \.\.\. 4"):
+        VARConfig().autoregressor(tokens, 0)
+    for config in (CNN, PixelCNNConfig()):
+        with pytest.raises(UserError, match="leave --codec out"):
+            config.autoregressor(tokens, 0)
+
+
+def test_a_scale_is_told_the_sum_of_those_before_it() -> None:
+    """As the codec makes it of codes: up to the finest map, and down to its own."""
+    sizes = SPECS["scales of tokens"].scales
+    mixed, maps = mixing(sizes), [torch.randn(6, *size) for size in sizes]
+    told = mixed @ torch.cat([one.flatten(1) for one in maps], dim=1).t()
+    total, first = torch.zeros(1, 6, *sizes[-1]), 0
+    for size, one in zip(sizes, maps, strict=True):
+        here = told[first : first + size[0] * size[1]].t().reshape(1, 6, *size)
+        torch.testing.assert_close(here, brought_down(total, size), rtol=1e-5, atol=1e-5)
+        total, first = total + brought_up(one[None], sizes[-1]), first + size[0] * size[1]

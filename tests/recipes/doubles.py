@@ -16,7 +16,7 @@ from limner.models.layers import Together
 from limner.objectives import Batch
 from limner.tensors import save_tensors
 from limner.training.checkpoint import load_checkpoint
-from limner.training.opening import batches_of, lesson_of
+from limner.training.opening import batches_of, before_it, lesson_of
 from limner.training.trainer import Trainer
 
 #: No even share for two processes, in micro-batches that are not even either.
@@ -30,12 +30,13 @@ def trainer(name: str, dataset: Dataset, world: World, parts: int = PARTS) -> Tr
     settings = small(name)
     changed: dict[str, Any] = {"dropout": 0.0} if hasattr(settings.net, "dropout") else {}
     settings = replace(settings, net=replace(settings.net, **changed))
-    lesson = lesson_of(settings, dataset, ALONE)
+    before = before_it(settings.codec_source(), settings, dataset, ALONE, show=False)
+    lesson = lesson_of(settings, dataset, ALONE, before)
     # What looks at whole batches sees the micro-batches of one process, of which another has others.
     if any(isinstance(part, Together) for part in lesson.objective.modules()):
         parts = 1
     settings = replace(settings, training=replace(settings.training, batch=BATCH, accumulate=parts))
-    given = batches_of(settings, dataset, ALONE, labelled=True)
+    given = batches_of(settings, dataset, ALONE, labelled=True, behind=before)
 
     def batches(first: int, count: int) -> Batch:
         batch = given(first, count)

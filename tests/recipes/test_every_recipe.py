@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from untrained import fresh
 
 import limner
 from limner.config import from_json, to_json
 from limner.contracts import Codec, RefineConfig
 from limner.distributed import ALONE
 from limner.models import (
+    CodecNetConfig,
     DCGANConfig,
     DiTConfig,
     GPTConfig,
@@ -28,14 +30,15 @@ from limner.models import (
     StyleGAN2Config,
     UNetConfig,
     VAEConfig,
+    VARConfig,
     VQCodecConfig,
 )
 from limner.models.layers import Together
-from limner.recipes import RECIPES, AnyRecipe, recipe, resume, train
+from limner.recipes import RECIPES, AnyRecipe, TokenRecipe, recipe, resume, train
 from limner.tensors import load_tensors
 from limner.training.checkpoint import checkpoints
 from limner.training.config import WatchConfig
-from limner.training.opening import lesson_of
+from limner.training.opening import before_it, lesson_of
 from limner.training.snapshot import load
 
 IMAGES, BATCH = 160, 16
@@ -50,10 +53,16 @@ SHAPES: dict[type, dict[str, object]] = {
     PixelCNNPPConfig: {"width": 6, "most": 12, "blocks": 1, "components": 3, "dropout": 0.1},
     PixelCNNConfig: {"width": 6, "depth": 1, "dropout": 0.1},
     GPTConfig: {"width": 16, "depth": 1, "heads": 2, "dropout": 0.1},
+    VARConfig: {"width": 16, "depth": 1, "heads": 2, "dropout": 0.1},
     KLCodecConfig: {"width": 6, "channels": 2},
     VQCodecConfig: {"width": 6, "channels": 2, "codes": 12},
     PaletteConfig: {"colours": 12},
     R3GANConfig: {"width": 8, "code": 8, "most": 16, "group": 4, "expansion": 2},
+}
+#: Of what cannot do without one.
+CODECS: dict[type, CodecNetConfig] = {
+    GPTConfig: VQCodecConfig(width=6, channels=2, codes=12),
+    VARConfig: VQCodecConfig(width=6, channels=2, codes=12, scales=(1, 2, 4)),
 }
 
 
@@ -61,6 +70,8 @@ def small(name: str, **training: object) -> AnyRecipe:
     """The recipe on a network that trains in seconds, with a dropout, whose noise resuming must repeat too."""
     chosen = recipe(name, "tiny")
     few = {"steps": 4} if isinstance(chosen.sampling, RefineConfig) else {}
+    if isinstance(chosen, TokenRecipe):
+        chosen = dataclasses.replace(chosen, codec=str(fresh(CODECS[type(chosen.net)])))
     return dataclasses.replace(
         chosen,
         net=dataclasses.replace(chosen.net, **SHAPES[type(chosen.net)]),
@@ -143,7 +154,9 @@ def test_micro_batches_give_the_same_weights(run: Path, bars: Path, tmp_path: Pa
     """Without dropout, whose noise is drawn a batch at a time, cutting a batch only changes the order of sums, but for
     what looks at whole batches, and sees their parts."""
     name = name_of(run)
-    objective = lesson_of(small(name), limner.open_dataset(str(bars), progress=False), ALONE).objective
+    settings, pictures = small(name), limner.open_dataset(str(bars), progress=False)
+    before = before_it(settings.codec_source(), settings, pictures, ALONE, show=False)
+    objective = lesson_of(settings, pictures, ALONE, before).objective
     if any(isinstance(part, Together) for part in objective.modules()):
         pytest.skip("it looks at whole batches")
     ends = []

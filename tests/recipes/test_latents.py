@@ -15,7 +15,7 @@ from test_every_recipe import BATCH, small
 import limner
 from limner.contracts import ImageSpec, RefineConfig
 from limner.data import Augment, Dataset
-from limner.data.encoded import measured, moments
+from limner.data.encoded import Moments, measured, moments
 from limner.distributed import ALONE
 from limner.errors import UserError
 from limner.models import KLCodec
@@ -93,9 +93,9 @@ def test_kept_latents_are_those_of_the_pictures_at_hand(
     codec: Path, pictures: Dataset, tmp_path: Path, flip: bool
 ) -> None:
     kept, batches, settings = seen(codec, pictures, tmp_path, Augment(flip=flip))
-    assert kept.moments is not None
-    assert kept.moments.mean.shape[1] == 1 + flip
-    fresh = replace(kept, moments=None)
+    assert isinstance(kept.kept, Moments)
+    assert kept.kept.mean.shape[1] == 1 + flip
+    fresh = replace(kept, kept=None)
     anew = batches_of(settings, pictures, ALONE, labelled=True, behind=fresh)
     for first in (0, 96, 1000):
         ours, theirs = batches(first, 32), anew(first, 32)
@@ -109,12 +109,12 @@ def test_kept_latents_are_those_of_the_pictures_at_hand(
 
 def test_each_epoch_draws_other_latents_of_the_same_moments(codec: Path, pictures: Dataset, tmp_path: Path) -> None:
     kept, batches, _ = seen(codec, pictures, tmp_path, Augment())
-    assert kept.moments is not None
+    assert isinstance(kept.kept, Moments)
     epochs = [pictures.batch(0, i * 96, 96)[1] for i in range(200)]
     drawn = torch.stack([batches(i * 96, 96).images[np.argsort(rows)] for i, rows in enumerate(epochs)])
     assert torch.equal(batches(96, 96).images, batches(96, 96).images)
     mean, deviation = (
-        torch.from_numpy(part[:, 0].astype(np.float32)) for part in (kept.moments.mean, kept.moments.deviation)
+        torch.from_numpy(part[:, 0].astype(np.float32)) for part in (kept.kept.mean, kept.kept.deviation)
     )
     z = (drawn.mean(0) - mean) / deviation * 200**0.5
     assert float(z.abs().max()) < 6
@@ -162,7 +162,7 @@ def test_a_full_disk_and_damage_are_one_line(codec: Path, pictures: Dataset, tmp
 
 def test_other_changes_of_the_pictures_are_encoded_anew(codec: Path, pictures: Dataset, tmp_path: Path) -> None:
     made, batches, _ = seen(codec, pictures, tmp_path, Augment(crop=2))
-    assert made.moments is None
+    assert made.kept is None
     assert not list(tmp_path.rglob("*.npy"))
     assert batches(0, 8).images.shape == (8, 2, 4, 3)
 
@@ -213,6 +213,6 @@ def test_a_mistaken_codec_is_one_line(codec: Path, run: Path, bars: Path, tmp_pa
     refused(codec, str(tmp_path / "wide.npz"), "13x11 L pictures, and these are 8x9 RGB; give --data.size 13 11")
 
 
-def test_only_what_refines_noise_takes_a_codec() -> None:
+def test_what_decodes_codes_takes_no_codec() -> None:
     assert not hasattr(recipe("dcgan", "tiny"), "codec")
     assert recipe("dcgan", "tiny").codec_source() == ""

@@ -1,38 +1,28 @@
-"""Pictures as a codec sees them: the moments of their latents, encoded once and kept.
+"""Pictures as a codec sees them: the moments of their latents, or their tokens, encoded once and kept.
 
-A training draws other latents of the same moments in each epoch. Mirrored pictures have moments of their own; any other
-change of the pictures makes new ones, which are not kept.
+A training draws other latents of the same moments in each epoch. Mirrored pictures have moments and tokens of their
+own; any other change of the pictures makes new ones, which are not kept.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limner import random
-from limner.contracts import Codec, DataStats
-from limner.data.cache import bar, locked, put_in_place
+from limner.contracts import Codec, DataStats, Tokenizer
 from limner.data.dataset import Dataset
-from limner.data.levels import to_float
+from limner.data.kept import Making, damaged, kept, parts
 from limner.data.order import Rows
-from limner.data.survey import Progress
-from limner.errors import UserError
-from limner.files import write_json
 
-_VERSION = 2
-_MEAN, _DEVIATION, _META = "mean.npy", "deviation.npy", "meta.json"
-#: Pictures encoded together, and pictures whose latents are measured where they are not kept.
-_TOGETHER, _MEASURED = 64, 2_048
+#: Pictures whose latents are measured where they are not kept.
+_MEASURED = 2_048
 Halves = npt.NDArray[np.float16]
 
 
@@ -50,12 +40,30 @@ class Moments:
     deviation: Halves
     stats: DataStats
 
-    def batch(self, which: Rows, mirrored: npt.NDArray[np.bool_] | None) -> tuple[Tensor, Tensor]:
-        """Mean and deviation, (N, c, h, w) float32 each, of these pictures, or of their mirror images."""
-        view = np.zeros(len(which), np.int64) if mirrored is None else mirrored.astype(np.int64)
-        parts = (self.mean, self.deviation)
-        mean, deviation = (torch.from_numpy(part[which, view].astype(np.float32)) for part in parts)
-        return mean, deviation
+    def batch(self, which: Rows, mirrored: npt.NDArray[np.bool_] | None, *, seed: int, samples: Tensor) -> Tensor:
+        """Latents (N, c, h, w) of these pictures, or of their mirror images."""
+        mean, deviation = (_rows(part, which, mirrored) for part in (self.mean, self.deviation))
+        return drawn(mean, deviation, seed=seed, samples=samples)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Of a data set's pictures.
+
+    Attributes:
+        numbers: of codes, (N, views, T), a read-only map of a file, as for :class:`Moments`.
+    """
+
+    numbers: npt.NDArray[np.uint16 | np.uint32]
+
+    def batch(self, which: Rows, mirrored: npt.NDArray[np.bool_] | None, *, seed: int, samples: Tensor) -> Tensor:
+        """Tokens (N, T) of these pictures, or of their mirror images: whole numbers, in the type of pictures."""
+        return _rows(self.numbers, which, mirrored)
+
+
+def _rows(part: npt.NDArray[Any], which: Rows, mirrored: npt.NDArray[np.bool_] | None) -> Tensor:
+    view = np.zeros(len(which), np.int64) if mirrored is None else mirrored.astype(np.int64)
+    return torch.from_numpy(part[which, view].astype(np.float32))
 
 
 def drawn(mean: Tensor, deviation: Tensor, *, seed: int, samples: Tensor) -> Tensor:
@@ -78,67 +86,40 @@ def moments(
         show: draw progress on standard error.
 
     Raises:
-        UserError: the cache cannot be written.
+        UserError: the cache cannot be written, or is damaged.
     """
-    views = 2 if mirror else 1
-    words = json.dumps([_VERSION, views, fingerprint(codec), dataset.fingerprint])
-    folder = root / "latents" / hashlib.sha256(words.encode()).hexdigest()[:32]
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_suffix(".lock"), show):
-            if not (folder / _META).is_file():
-                partial = folder.with_suffix(f".{os.getpid()}")
-                shutil.rmtree(partial, ignore_errors=True)  # of a process of that number that was killed
-                try:
-                    with bar(show, dataset.report.source) as progress:
-                        _encode(dataset, codec, views, partial, device, progress)
-                    put_in_place(partial, folder)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"cannot write the latents' cache in '{folder}': {reason}; make room, or set LIMNER_CACHE"
-        ) from error
-    try:
-        told = json.loads((folder / _META).read_text(encoding="utf-8"))
-        mean, deviation = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (_MEAN, _DEVIATION))
-        return Moments(mean, deviation, DataStats(tuple(told["mean"]), float(told["std"])))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"the latents kept in '{folder}' are damaged ({error}); delete that folder") from error
-
-
-def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of the names, shapes and values of a module's weights and buffers, 64 hex digits."""
-    digest = hashlib.sha256(type(module).__name__.encode())
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-@torch.no_grad()
-def _encode(dataset: Dataset, codec: Codec, views: int, into: Path, device: torch.device, told: Progress) -> None:
-    into.mkdir()
     sums = _Sums()
-    shape = (len(dataset), views, *codec.latent_spec(dataset.spec).shape)
-    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-    with ExitStack() as opened:
-        # Written in order and not through a map, in which a full disk would end the process.
-        files = [opened.enter_context((into / name).open("wb")) for name in (_MEAN, _DEVIATION)]
-        for file in files:
-            np.lib.format.write_array_header_1_0(file, header)
-        for first in range(0, len(dataset), _TOGETHER):
-            part = slice(first, min(first + _TOGETHER, len(dataset)))
-            pictures = _pictures(dataset, part, device)
-            seen = [codec.moments(pictures.flip(3) if view else pictures) for view in range(views)]
-            for file, of_views in zip(files, zip(*seen, strict=True), strict=True):
-                file.write(torch.stack(of_views, dim=1).float().cpu().numpy().astype("<f2").tobytes())
-            for one in seen:
-                sums.add(*one)
-            told("encoding", part.stop, len(dataset))
-    stats = sums.stats()
-    write_json(into / _META, {"mean": stats.mean, "std": stats.std})
+
+    def encode(pictures: Tensor) -> tuple[Tensor, Tensor]:
+        mean, deviation = codec.moments(pictures)
+        sums.add(mean, deviation)
+        return mean, deviation
+
+    def told() -> dict[str, Any]:
+        stats = sums.stats()
+        return {"mean": stats.mean, "std": stats.std}
+
+    halves = ("<f2", codec.latent_spec(dataset.spec).shape)
+    making = Making(2, {"mean.npy": halves, "deviation.npy": halves}, encode, told)
+    found = kept(dataset, codec, making, mirror=mirror, root=root, device=device, show=show)
+    try:
+        mean, deviation = found.files
+        return Moments(mean, deviation, DataStats(tuple(found.told["mean"]), float(found.told["std"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(found.folder, error) from error
+
+
+def tokens(
+    dataset: Dataset, codec: Tokenizer, *, mirror: bool, root: Path, device: torch.device, show: bool = True
+) -> Tokens:
+    """Those of all pictures, as :func:`moments`."""
+    spec = codec.token_spec(dataset.spec)
+    kind = "<u2" if spec.codes <= 2**16 else "<u4"
+    making = Making(
+        f"tokens 1 {spec.scales}", {"tokens.npy": (kind, spec.shape)}, lambda pictures: (codec.tokenize(pictures),)
+    )
+    (numbers,) = kept(dataset, codec, making, mirror=mirror, root=root, device=device, show=show).files
+    return Tokens(numbers)
 
 
 @torch.no_grad()
@@ -146,14 +127,9 @@ def measured(dataset: Dataset, codec: Codec, device: torch.device) -> DataStats:
     """Mean and spread of latents, of some pictures."""
     some = dataset.subset(np.linspace(0, len(dataset) - 1, min(len(dataset), _MEASURED)).astype(np.int64))
     sums = _Sums()
-    for first in range(0, len(some), _TOGETHER):
-        sums.add(*codec.moments(_pictures(some, slice(first, first + _TOGETHER), device)))
+    for pictures in parts(some, device):
+        sums.add(*codec.moments(pictures))
     return sums.stats()
-
-
-def _pictures(dataset: Dataset, part: slice, device: torch.device) -> Tensor:
-    values = torch.from_numpy(to_float(np.ascontiguousarray(dataset.images[part])))
-    return values.permute(0, 3, 1, 2).to(device)
 
 
 class _Sums:

@@ -15,6 +15,7 @@ from limner.models.residual_gan import ResidualGANConfig
 from limner.models.stylegan2 import StyleGAN2Config
 from limner.models.unet import UNet, UNetConfig
 from limner.models.vae import VAE, VAEConfig
+from limner.models.var import VARConfig
 
 NetConfig = UNetConfig | DiTConfig
 """The shapes of all raw networks; ``fitted`` to pictures, they ``build`` one."""
@@ -25,7 +26,7 @@ AdversarialNetConfig = DCGANConfig | ResidualGANConfig | StyleGAN2Config | R3GAN
 GeneratorNetConfig = AdversarialNetConfig | VAEConfig
 """The shapes of all generators."""
 
-AutoregressorNetConfig = PixelCNNPPConfig | PixelCNNConfig | GPTConfig
+AutoregressorNetConfig = PixelCNNPPConfig | PixelCNNConfig | GPTConfig | VARConfig
 """The shapes of all networks that write, of which each makes an ``autoregressor``."""
 
 CodecNetConfig = KLCodecConfig | VQCodecConfig | PaletteConfig
@@ -60,6 +61,7 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "VAEConfig",
+    "VARConfig",
     "VQCodec",
     "VQCodecConfig",
 ]

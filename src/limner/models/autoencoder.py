@@ -4,7 +4,7 @@ as in latent diffusion, Rombach et al. 2022) or a set of codes (``vq``, van den 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import LATENTS, Codec, ImageSpec, Tokenizer
-from limner.errors import power_of_two, within
+from limner.errors import UserError, power_of_two, within
 from limner.models.critic import doubled
 from limner.models.folding import fitted_fold
 from limner.models.layers import GroupNorm, padded, silu, zeroed
+from limner.models.scales import brought_down, brought_up, scaled
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class VQCodecConfig:
         channels: numbers of a code.
         levels: finite scalar quantization instead (Mentzer et al. 2023): each channel is rounded to so many levels, and
             the codes are all combinations; () is off.
+        scales: longer sides of maps of codes, from coarse to fine, of which each stands for what those before it leave
+            of the latents (Tian et al. 2024, algorithm 1); the last is that of the latents; () is one map.
     """
 
     kind: Literal["vq-codec"] = "vq-codec"
@@ -69,9 +72,14 @@ class VQCodecConfig:
     codes: int = 512
     channels: int = 8
     levels: tuple[int, ...] = ()
+    scales: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
+        if self.scales != tuple(sorted(set(self.scales))) or (self.scales and self.scales[0] < 1):
+            raise UserError(f"net.scales is {' '.join(map(str, self.scales))}; give numbers that grow, such as 1 2 4 7")
+        if self.scales and self.levels:
+            raise UserError("net.scales is for codes that follow what they stand for; leave net.levels out")
         within("net.codes", self.codes, 2, 2**20)
         for level in self.levels:
             within("net.levels", level, 2, 256)
@@ -231,8 +239,11 @@ class VQCodec(Tokenizer):
 
     def __init__(self, config: VQCodecConfig, spec: ImageSpec) -> None:
         super().__init__()
-        self.factor, self.size = config.factor, spec.size
+        self.factor, self.size, self.scales = config.factor, spec.size, config.scales
         self.channels = len(config.levels) or config.channels
+        longer = max(self.latent_spec(spec).size)
+        if self.scales and self.scales[-1] != longer:
+            raise UserError(f"net.scales ends with {self.scales[-1]}; of these pictures it has to end with {longer}")
         self.encoder = Encoder(config, spec, self.channels)
         self.decoder = Decoder(config, spec, self.channels)
         codes = _combinations(config.levels) if config.levels else torch.randn(config.codes, self.channels)
@@ -263,14 +274,47 @@ class VQCodec(Tokenizer):
         nearest: Tensor = apart.argmin(1).reshape(flat.shape[:-1])
         return nearest
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        return self.codes[tokens].movedim(-1, 1)
+    def looked_up(self, numbers: Tensor) -> Tensor:
+        """The codes (N, channels, h, w) of these numbers (N, h, w)."""
+        return self.codes[numbers].movedim(-1, 1)
+
+    def maps(self, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the maps of codes, from coarse to fine, of latents of this size."""
+        return (*scaled(self.scales[:-1], size), size)
+
+    def quantized(self, z: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The latents that stand for z (N, channels, h, w), and map by map, what was quantized (N, channels, h', w')
+        and the numbers of its codes (N, h', w')."""
+        size, rest = (z.shape[2], z.shape[3]), z.detach()
+        latents, parts, numbers = torch.zeros_like(rest), [], []
+        for one in self.maps(size):
+            parts.append(brought_down(rest, one))
+            numbers.append(self.nearest(parts[-1]))
+            codes = brought_up(self.looked_up(numbers[-1]).to(rest.dtype), size)
+            latents, rest = latents + codes, rest - codes
+        return latents, parts, numbers
 
     def tokenize(self, x: Tensor) -> Tensor:
-        return self.nearest(self.latents(x))
+        return torch.cat([numbers.flatten(1) for numbers in self.quantized(self.latents(x))[2]], dim=1)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        size = _halved(self.size, self.factor)
+        maps = self.maps(size)
+        parts = torch.split(tokens, [height * width for height, width in maps], dim=1)
+        codes = [self.looked_up(part.reshape(-1, *one)) for part, one in zip(parts, maps, strict=True)]
+        return torch.stack([brought_up(one, size) for one in codes]).sum(0)
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.embed(self.tokenize(x))
+        return self.quantized(self.latents(x))[0]
+
+    def token_spec(self, spec: ImageSpec) -> ImageSpec:
+        written = super().token_spec(spec)
+        return replace(written, scales=self.maps(written.size)) if self.scales else written
+
+    def touched(self, mask: Tensor) -> Tensor:
+        pixels = F.max_pool2d(padded(mask[None, None].float(), self.factor), self.factor)
+        maps = self.maps((pixels.shape[2], pixels.shape[3]))
+        return torch.cat([F.adaptive_max_pool2d(pixels, one).flatten() for one in maps]) > 0
 
     def decode(self, z: Tensor) -> Tensor:
         return _trimmed(self.decoder(z), self.size, self.factor)
@@ -295,5 +339,8 @@ def _trimmed(pictures: Tensor, size: tuple[int, int], factor: int) -> Tensor:
 
 
 def _latents(spec: ImageSpec, factor: int, channels: int) -> ImageSpec:
-    height, width = (-(-side // factor) for side in spec.size)
-    return ImageSpec(channels, (height, width), LATENTS, spec.bits)
+    return ImageSpec(channels, _halved(spec.size, factor), LATENTS, spec.bits)
+
+
+def _halved(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    return -(-size[0] // factor), -(-size[1] // factor)

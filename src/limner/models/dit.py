@@ -81,10 +81,14 @@ class DiTConfig:
 def rotary(height: int, width: int, dim: int, device: torch.device) -> Tensor:
     """Complex numbers (height * width, dim / 2) of absolute value 1 by which pairs of a head's dimensions are turned:
     the first half of them by the row of a token, the others by its column. ``dim`` is a multiple of 4."""
-    turns = _BASE ** -(torch.arange(dim // 4, device=device, dtype=torch.float32) / (dim // 4))
-    rows, columns = (torch.arange(n, device=device, dtype=torch.float32)[:, None] * turns for n in (height, width))
-    shape = (height, width, dim // 4)
-    angle = torch.cat([rows[:, None].expand(shape), columns[None].expand(shape)], dim=-1).flatten(0, 1)
+    rows, columns = (torch.arange(n, device=device, dtype=torch.float32) for n in (height, width))
+    return turned(rows.repeat_interleave(width), columns.repeat(height), dim)
+
+
+def turned(rows: Tensor, columns: Tensor, dim: int) -> Tensor:
+    """The same of tokens at these places, (T,) each: (T, dim / 2)."""
+    turns = _BASE ** -(torch.arange(dim // 4, device=rows.device, dtype=torch.float32) / (dim // 4))
+    angle = torch.cat([rows[:, None] * turns, columns[:, None] * turns], dim=-1)
     return torch.polar(torch.ones_like(angle), angle)
 
 

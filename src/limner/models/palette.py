@@ -43,23 +43,35 @@ class Palette(Tokenizer):
 
     def __init__(self, config: PaletteConfig, spec: ImageSpec) -> None:
         super().__init__()
+        self.size = spec.size
         self.tokens = min(config.colours, 2 ** (spec.bits * spec.channels))
         self.colours = nn.Parameter(torch.rand(self.tokens, spec.channels) * 2 - 1)
         self.counts: Tensor
         self.register_buffer("counts", torch.zeros(self.tokens))  # of pixels that each stood for of late
 
-    def tokenize(self, x: Tensor) -> Tensor:
+    def nearest(self, x: Tensor) -> Tensor:
+        """The numbers (N, H, W) of the colours nearest to the pixels of pictures (N, C, H, W)."""
         rows, colours = x.detach().movedim(1, -1).flatten(0, -2), self.colours.detach().to(x.dtype)
         sizes = colours.square().sum(1)
         # The squared distance less what is the same for all colours.
         nearest = [torch.addmm(sizes, part, colours.T, alpha=-2).argmin(1) for part in torch.split(rows, _TOGETHER)]
         return torch.cat(nearest).reshape(len(x), *x.shape[2:])
 
+    def looked_up(self, numbers: Tensor) -> Tensor:
+        """Pictures (N, C, H, W) of the colours of these numbers (N, H, W)."""
+        return self.colours[numbers].movedim(-1, 1)
+
+    def tokenize(self, x: Tensor) -> Tensor:
+        return self.nearest(x).flatten(1)
+
     def embed(self, tokens: Tensor) -> Tensor:
-        return self.colours[tokens].movedim(-1, 1)
+        return self.looked_up(tokens.reshape(-1, *self.size))
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.embed(self.tokenize(x))
+        return self.looked_up(self.nearest(x))
+
+    def touched(self, mask: Tensor) -> Tensor:
+        return mask.flatten()
 
     def decode(self, z: Tensor) -> Tensor:
         return z

@@ -23,7 +23,7 @@ from limner.distributions import Categorical
 from limner.errors import within
 from limner.models.gated import GatedLayer, LayerMemory, Masked
 from limner.models.layers import wide, zeroed
-from limner.writing import bytes_only
+from limner.writing import bytes_only, levels_only
 
 #: How far the first layer hears.
 _REACH = 3
@@ -81,12 +81,13 @@ class PixelCNN(Autoregressor):
 
     Args:
         config: its shape.
-        spec: of the pictures, of 8 bits.
+        spec: of the pictures, of 8 bits; no tokens.
         classes: number of labels; 0 makes it unconditional. Label -1 is the null label.
     """
 
     def __init__(self, config: PixelCNNConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
+        levels_only("pixelcnn", spec)
         bytes_only("pixelcnn", spec)
         self.size, self.channels, self.levels = spec.size, spec.channels, 2**spec.bits
         each = -(-config.width // spec.channels)

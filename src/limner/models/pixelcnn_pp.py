@@ -25,6 +25,7 @@ from limner.models.causal_stage import Stage, StageMemory
 from limner.models.critic import doubled
 from limner.models.layers import Pointwise
 from limner.models.logistic_mixture import LogisticMixture, parameters
+from limner.writing import levels_only
 
 #: How far the first layers see: rows above a pixel, columns to either side there, and pixels before it.
 _REACH = 3
@@ -80,12 +81,13 @@ class PixelCNNPP(Autoregressor):
 
     Args:
         config: its shape.
-        spec: of the pictures.
+        spec: of the pictures; no tokens.
         classes: number of labels; 0 makes it unconditional. Label -1 is the null label.
     """
 
     def __init__(self, config: PixelCNNPPConfig, spec: ImageSpec, classes: int) -> None:
         super().__init__()
+        levels_only("pixelcnn++", spec)
         self.channels, self.size, self.levels = spec.channels, spec.size, 2**spec.bits
         sizes = min(config.sizes, max(1, min(spec.size).bit_length() - 1))
         self.stride = 2 ** (sizes - 1)

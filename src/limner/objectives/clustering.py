@@ -38,8 +38,8 @@ class Clustering(Objective, Together):
     def distance(self, batch: Batch, context: Context) -> Losses:
         """Of a pixel, summed over channels."""
         palette, shared = self.codec, context.shared
-        tokens = palette.tokenize(batch.images)
-        apart = (palette.embed(tokens) - batch.images).square().sum(1)
+        tokens = palette.nearest(batch.images)
+        apart = (palette.looked_up(tokens) - batch.images).square().sum(1)
         numbers = tokens.flatten()
         counts = torch.zeros_like(palette.counts).index_add_(
             0, numbers, torch.ones_like(numbers, dtype=palette.counts.dtype)

@@ -27,9 +27,9 @@ class LikelihoodConfig:
 
 
 class Likelihood(Objective):
-    """-ln p of pictures.
+    """-ln p of pictures, or of their tokens.
 
-    Logged: "loss", in bits a dimension of the picture.
+    Logged: "loss", in bits a dimension of the picture, or in nats a token.
     """
 
     ema = ("autoregressor",)
@@ -50,4 +50,4 @@ class Likelihood(Objective):
         cond = batch.cond.dropped(context.uniform("drop") < self.config.label_dropout)
         values = values_of(batch.images, self.spec)
         nats = self.autoregressor.log_prob(values, cond).sum(1).mean()
-        return {"loss": -nats / (values.shape[1] * math.log(2))}
+        return {"loss": -nats / (values.shape[1] * (1 if self.spec.codes else math.log(2)))}

@@ -23,7 +23,8 @@ def _start(seed: int, stream: str) -> float:
 
 @dataclass(frozen=True)
 class Batch:
-    """Fresh training data: images (N, C, H, W) in [-1, 1], their condition, and each one's place in the run.
+    """Fresh training data: images (N, C, H, W) in [-1, 1], their condition, and each one's place in the run. Behind a
+    codec images are its latents, or its tokens (N, T), whole numbers in the type of pictures.
 
     ``samples`` (N,) int64 counts images seen since the start of the run. It keys every random draw, so the draw for a
     sample is the same however a batch is cut into micro-batches.

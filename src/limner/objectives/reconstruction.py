@@ -174,21 +174,21 @@ class VQReconstruction(Reconstruction):
     def through(self, batch: Batch, context: Context) -> tuple[Tensor, Tensor, Losses]:
         codec = self.codec
         z = codec.latents(batch.images)
-        tokens = codec.nearest(z)
-        codes = codec.embed(tokens).to(z.dtype)
+        codes, parts, numbers = codec.quantized(z)
         told = {"use": codec.use().to(z.dtype)}
         if context.update == "codec" and torch.is_grad_enabled():
-            self._note(z.detach(), tokens, context)
+            rows = torch.cat([part.movedim(1, -1).flatten(0, -2) for part in parts])
+            self._note(rows, torch.cat([one.flatten() for one in numbers]), context)
         passed = z + (codes - z).detach()
         if codec.rounded:
             return codec.decode(passed), z.new_zeros(()), told
-        commitment = (z - codes.detach()).square().mean()
+        commitment = (z - codes).square().mean()
         return codec.decode(passed), self.config.commitment * commitment, told | {"commitment": commitment.detach()}
 
-    def _note(self, z: Tensor, tokens: Tensor, context: Context) -> None:
-        """What the codes will follow, of all micro-batches of an iteration."""
-        rows, numbers = z.movedim(1, -1).reshape(-1, z.shape[1]).to(self.codec.codes.dtype), tokens.reshape(-1)
-        shared = context.shared
+    def _note(self, rows: Tensor, numbers: Tensor, context: Context) -> None:
+        """What the codes will follow, of all micro-batches of an iteration: rows (M, channels) and the numbers (M,) of
+        their codes."""
+        rows, shared = rows.to(self.codec.codes.dtype), context.shared
         new = {
             "counts": torch.zeros_like(self.codec.counts).index_add_(0, numbers, torch.ones_like(rows[:, 0])),
             "sums": torch.zeros_like(self.codec.codes).index_add_(0, numbers, rows),

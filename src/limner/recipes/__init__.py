@@ -19,7 +19,7 @@ from limner.recipes.decode import AdversarialRecipe, DriftRecipe, VAERecipe
 from limner.recipes.dit import dit
 from limner.recipes.drift import drift
 from limner.recipes.edm import edm
-from limner.recipes.extend import ExtendRecipe
+from limner.recipes.extend import ExtendRecipe, ScaleRecipe, TokenRecipe
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
 from limner.recipes.imagegpt import imagegpt
@@ -33,7 +33,9 @@ from limner.recipes.sagan import sagan
 from limner.recipes.sizes import SIZES, Size, size_for
 from limner.recipes.stylegan2 import stylegan2
 from limner.recipes.vae import vae
+from limner.recipes.var import var
 from limner.recipes.vq_codec import vq_codec
+from limner.recipes.vqgpt import vqgpt
 from limner.recipes.wgan import wgan
 from limner.recipes.wgan_gp import wgan_gp
 from limner.training.config import Budget
@@ -45,6 +47,8 @@ AnyRecipe = (
     RefineRecipe
     | FlowMapRecipe
     | ExtendRecipe
+    | TokenRecipe
+    | ScaleRecipe
     | AdversarialRecipe
     | DriftRecipe
     | VAERecipe
@@ -61,6 +65,8 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "pixelcnn": pixelcnn,
     "pixelcnn++": pixelcnn_pp,
     "imagegpt": imagegpt,
+    "vqgpt": vqgpt,
+    "var": var,
     "vae": vae,
     "dcgan": dcgan,
     "wgan": wgan,
@@ -90,7 +96,9 @@ __all__ = [
     "KLCodecRecipe",
     "PaletteRecipe",
     "RefineRecipe",
+    "ScaleRecipe",
     "Size",
+    "TokenRecipe",
     "VAERecipe",
     "VQCodecRecipe",
     "biggan",
@@ -115,7 +123,9 @@ __all__ = [
     "stylegan2",
     "train",
     "vae",
+    "var",
     "vq_codec",
+    "vqgpt",
     "wgan",
     "wgan_gp",
 ]

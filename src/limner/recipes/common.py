@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
+from limner.contracts import ImageSpec
 from limner.data import Augment
 from limner.files import expanded
 from limner.training.config import TrainingConfig, WatchConfig
@@ -45,9 +46,20 @@ class Settings:
     conditional: bool = True
     seed: int = 0
 
+    writes: ClassVar[bool] = False
+
     def codec_source(self) -> str:
-        """A run or a snapshot folder of the codec whose latents are learned instead of pixels, "" for none."""
+        """A run or a snapshot folder of the codec whose latents or tokens are learned instead of pixels, "" for none.
+
+        Raises:
+            UserError: there is none, and it cannot do without.
+        """
         return ""
+
+    def learned(self, spec: ImageSpec) -> ImageSpec:
+        """What is learned of pictures of this kind where costs are counted: themselves, unless it cannot do without a
+        codec."""
+        return spec
 
     def advice(self, times: float, side: int) -> list[str]:
         """What to know before a training that shows each picture so many times, whose longer side has so many pixels:
@@ -57,10 +69,11 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSettings(Settings):
-    """Of what may be trained on the latents of a codec too.
+    """Of what may be trained behind a codec too.
 
     Attributes:
-        codec: a run or a snapshot folder of kl-codec, whose latents are learned instead of pixels; "" for pixels.
+        codec: a run or a snapshot folder of a codec: the latents of kl-codec are learned instead of pixels, or, by what
+            writes, the tokens of vq-codec or palette; "" for pixels.
     """
 
     codec: str = ""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from limner.contracts import DataStats, ExtendConfig, ImageSpec
-from limner.models import AutoregressorNetConfig
+from limner.errors import UserError
+from limner.models import AutoregressorNetConfig, VQCodecConfig
 from limner.objectives import Likelihood, LikelihoodConfig, OptimizerConfig
-from limner.recipes.common import MANY_TIMES, Settings, shifts, shown_often
+from limner.recipes.common import LatentSettings
 from limner.training.job import Lesson
 from limner.training.snapshot import AutoregressorConfig
 
-#: To draw a picture takes as long as to look at so many: a site at a time keeps few cores busy.
+#: To draw a picture takes as long as to look at so many, or at one for each of fewer sites: a site at a time keeps few
+#: cores busy.
 _EVALUATIONS = 20
 
 
 @dataclass(frozen=True)
-class ExtendRecipe(Settings):
-    """An autoregressive model, on pixels.
+class ExtendRecipe(LatentSettings):
+    """An autoregressive model, on pixels or tokens.
 
     Attributes:
         net: shape of the network.
@@ -31,14 +34,44 @@ class ExtendRecipe(Settings):
     optimizer: OptimizerConfig
     sampling: ExtendConfig = field(default_factory=ExtendConfig)
 
-    def advice(self, times: float, side: int) -> list[str]:
-        if times < MANY_TIMES or self.augment.crop:
-            return []
-        return [f"{shown_often(times)}: shifted by a pixel or so they leave far fewer, --augment.crop {shifts(side)}"]
+    writes: ClassVar[bool] = True
 
     def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
         unconditional = not labels or self.objective.label_dropout > 0
         config = AutoregressorConfig(self.net, spec, labels, self.sampling, unconditional)
         net = config.network()
         objective = Likelihood(net, self.objective, self.optimizer, spec)
-        return Lesson(objective, "autoregressor", config.model(net), config, evaluations=_EVALUATIONS)
+        evaluations = min(_EVALUATIONS, len(net.sites))
+        return Lesson(objective, "autoregressor", config.model(net), config, evaluations)
+
+
+@dataclass(frozen=True)
+class TokenRecipe(ExtendRecipe):
+    """An autoregressive model that cannot do without a codec.
+
+    Attributes:
+        wanted: of the codec, besides its name.
+        scales: of one on which costs are counted.
+    """
+
+    wanted: ClassVar[str] = ""
+    scales: ClassVar[tuple[int, ...]] = ()
+
+    def codec_source(self) -> str:
+        if not self.codec:
+            raise UserError(
+                f"{self.recipe} writes the tokens of a codec: train one with: limner train vq-codec --data SOURCE "
+                f"--out runs/codec{self.wanted}, and then add --codec runs/codec"
+            )
+        return self.codec
+
+    def learned(self, spec: ImageSpec) -> ImageSpec:
+        return VQCodecConfig(scales=self.scales).codec(spec).token_spec(spec)
+
+
+@dataclass(frozen=True)
+class ScaleRecipe(TokenRecipe):
+    """The same of a codec of several scales."""
+
+    wanted: ClassVar[str] = " --net.scales 1 2 4 7 (the last one the longer side of its latents, 7 for 28x28 pictures)"
+    scales: ClassVar[tuple[int, ...]] = (1, 2, 3, 5, 8)

@@ -12,7 +12,7 @@ from limner.contracts import Autoregressor, ExtendConfig, Model, Tokenizer
 from limner.errors import UserError, within
 from limner.sampling import extending
 from limner.sampling.draw import BATCH, as_they_draw, labels_for, resolve, to_pixels
-from limner.writing import pictures_of, values_of
+from limner.writing import latents_of, touched, written_of
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,17 @@ class Completed:
 
     Attributes:
         pictures: (N, ways, H, W, C), uint8 or uint16.
-        unseen: share of the known pixels that lie after the first one that was written anew: a model that writes in
-            order does not know them when it writes what lies before, and what is written need not fit them.
+        unseen: share of the known pixels, or tokens, that lie after the first one that was written anew: a model that
+            writes in order does not know them when it writes what lies before, and what is written need not fit them.
+        kept: of a model that writes tokens, how many of a picture's were not written, because all pixels that they
+            stand for are known ...
+        tokens: ... and how many there are; 0 of a model that writes pixels.
     """
 
     pictures: npt.NDArray[np.uint8 | np.uint16]
     unseen: float
+    kept: int = 0
+    tokens: int = 0
 
 
 def complete(
@@ -44,10 +49,13 @@ def complete(
     config: ExtendConfig | None = None,
     batch: int = BATCH,
 ) -> Completed:
-    """Write a part of pictures anew, by a model that writes pixels. What is known stays as it is, to the bit.
+    """Write a part of pictures anew, by a model that writes. What is known stays as it is, to the bit.
+
+    A token is written anew where it stands for a pixel that is to be; what the codec then makes of known pixels is
+    replaced by these.
 
     Args:
-        model: of an autoregressive network on pixels.
+        model: of an autoregressive network, on pixels or on tokens.
         pictures: (N, H, W, C), uint8, or uint16 for a model of 16 bits.
         mask: (H, W), true where a pixel is to be written.
         ways: in which each picture is completed, side by side: what is known before the first such pixel is read once.
@@ -58,11 +66,11 @@ def complete(
         batch: samples written together; only memory and speed depend on it.
 
     Raises:
-        UserError: the model does not write pixels, or pictures or mask are not of its kind.
+        UserError: the model does not write, or pictures or mask are not of its kind.
     """
-    net, spec, n = model.net, model.spec, len(pictures)
-    if not isinstance(net, Autoregressor) or isinstance(model.codec, Tokenizer):
-        raise UserError("completing is for models that write pixels, such as pixelcnn++; this one does not")
+    net, spec, codec, n = model.net, model.spec, model.codec, len(pictures)
+    if not isinstance(net, Autoregressor):
+        raise UserError("completing is for models that write, such as pixelcnn++; this one does not")
     within("ways", ways, 1, 10_000)
     if pictures.shape[1:] != (*spec.size, spec.channels) or pictures.dtype != f"uint{spec.bits}" or not n:
         wanted = f"(N, {spec.size[0]}, {spec.size[1]}, {spec.channels}) uint{spec.bits}"
@@ -74,25 +82,30 @@ def complete(
     device = next(net.parameters()).device
     guided = net if settings.guidance == 1 else extending.Guided(net, settings.guidance)
     cond = labels_for(model, n, label).to(device)
-    fresh = torch.from_numpy(np.repeat(mask.ravel(), spec.channels)).to(device)
+    fresh = touched(torch.from_numpy(mask).to(device), codec, spec)
     half = (2**spec.bits - 1) / 2
     together = max(1, batch // ways)
     done = []
     for first in range(0, n, together):
         part = slice(first, first + together)
-        x = torch.from_numpy(pictures[part].astype(np.float64)).to(device).permute(0, 3, 1, 2) / half - 1
+        x = torch.from_numpy(pictures[part].astype(np.float32)).to(device).permute(0, 3, 1, 2) / half - 1
         samples = torch.arange(first * ways, (first + len(x)) * ways, device=device)
-        known = extending.Known(values_of(x, spec), fresh, ways)
         every = torch.arange(first, first + len(x), device=device).repeat_interleave(ways)
         with as_they_draw(net), torch.no_grad():
+            known = extending.Known(written_of(x, codec, spec), fresh, ways)
             values = extending.written(guided, cond.index(every), samples, settings, seed=seed, known=known)
-        done.append(to_pixels(pictures_of(values, spec, torch.float64), spec.bits))
-    return Completed(np.concatenate(done).reshape(n, ways, *pictures.shape[1:]), unseen(mask))
+            drawn = codec.decode(latents_of(values, codec, spec)).clamp(-1, 1)
+        done.append(to_pixels(drawn, spec.bits).reshape(len(x), ways, *pictures.shape[1:]))
+    whole = np.where(mask[..., None], np.concatenate(done), pictures[:, None])
+    order = fresh.cpu().numpy()
+    if not isinstance(codec, Tokenizer):
+        return Completed(whole, unseen(order))
+    return Completed(whole, unseen(order), kept=int((~order).sum()), tokens=len(order))
 
 
-def unseen(mask: npt.NDArray[np.bool_]) -> float:
-    """Share of the known pixels that lie after the first one that is written."""
-    order = mask.ravel()
+def unseen(fresh: npt.NDArray[np.bool_]) -> float:
+    """Share of what is known that lies after the first value that is written, of values in the order of writing."""
+    order = fresh.ravel()
     if not order.any() or order.all():
         return 0.0
     return float((~order[int(order.argmax()) :]).sum() / (~order).sum())

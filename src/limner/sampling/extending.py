@@ -14,7 +14,7 @@ from limner import random
 from limner.contracts import Autoregressor, Condition, ExtendConfig, Model
 from limner.distributions import Categorical, Distribution
 from limner.errors import UserError
-from limner.writing import pictures_of
+from limner.writing import latents_of, written_spec
 
 Change = Callable[[Tensor], Tensor]
 
@@ -25,7 +25,7 @@ def checked(model: Model, config: ExtendConfig, guide: Model | None) -> None:
     assert isinstance(model.net, Autoregressor)
     if guide is not None:
         raise UserError("a model that guides is for models that refine noise; leave --guide out")
-    if sum(model.net.sites) != model.spec.channels * model.spec.size[0] * model.spec.size[1]:
+    if sum(model.net.sites) != written_spec(model.codec, model.spec).values:
         raise UserError("this model writes pictures of one size; leave --size out")
     if config.guidance != 1 and not model.labels:
         raise UserError("this model was trained without labels, so that there is nothing to guide to; leave it out")
@@ -39,10 +39,10 @@ def checked(model: Model, config: ExtendConfig, guide: Model | None) -> None:
 def extended(
     model: Model, cond: Condition, samples: Tensor, config: ExtendConfig, *, seed: int, guide: Model | None
 ) -> Tensor:
-    """The pictures (N, C, H, W) of the samples of the given global indices."""
+    """What the codec decodes (N, C, H, W) of the samples of the given global indices."""
     assert isinstance(model.net, Autoregressor)
     net = model.net if config.guidance == 1 else Guided(model.net, config.guidance)
-    return pictures_of(written(net, cond, samples, config, seed=seed), model.spec)
+    return latents_of(written(net, cond, samples, config, seed=seed), model.codec, model.spec)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Known:
 
     Attributes:
         values: (M, T) of M pictures; N = M x ``ways`` are written, those of a picture one after the other.
-        fresh: (T,) bool, which values are written anew; those of a site are so together.
+        fresh: (T,) bool, which values are written anew; those of a site that know of each other are so together.
         ways: in which each picture is completed.
     """
 
@@ -74,7 +74,8 @@ def written(
     change, values = _change(config), known.values.repeat_interleave(known.ways, dim=0)
     ends = [*accumulate(net.sites)]
     sites = [slice(end - length, end) for end, length in zip(ends, net.sites, strict=True)]
-    fresh = known.fresh[[site.start for site in sites]].tolist()
+    told = known.fresh.tolist()
+    fresh = [any(told[site]) for site in sites]
     uniforms = random.uniform(seed, samples, "sites", shape=(ends[-1] + len(sites),))
     begin = fresh.index(True) if True in fresh else len(sites)
     state, said = net.init_state(len(known.values), cond.index(slice(None, None, known.ways)))
@@ -88,7 +89,8 @@ def written(
         site = sites[number]
         if fresh[number]:
             given = changed(said, change) if change else said
-            values[:, site] = given.draw(uniforms[:, site.start + number : site.stop + number + 1])
+            drawn = given.draw(uniforms[:, site.start + number : site.stop + number + 1])
+            values[:, site] = torch.where(known.fresh[site], drawn, values[:, site])
         if number + 1 < len(sites):
             state, said = net.step(values[:, site], state)
     return values

@@ -17,6 +17,7 @@ from limner.errors import UserError, within
 from limner.sampling.draw import as_they_draw
 from limner.sampling.importance import weighted_bound
 from limner.sampling.probability_flow import Path, density, hutchinson
+from limner.writing import written_of, written_spec
 
 #: Bits a dimension by which an estimate may change when its steps are doubled; beyond, it is refused.
 _TRUSTED = 0.05
@@ -38,10 +39,11 @@ def log_likelihood(
     Of a model that refines noise it is estimated by the probability flow, without bias but for the steps: noise spreads
     each value over its bin, and the mean of ln p there is at most ln of the bin's P (Theis et al. 2016, equation 1);
     Hutchinson's estimator takes the divergence. The denoiser is the model as it was trained, without guidance. Of a
-    variational autoencoder it is importance-weighted. Of a model that writes pixels it is exact, and no bound.
+    variational autoencoder it is importance-weighted. Of a model that writes pixels it is exact, and no bound; of one
+    that writes tokens it is of the tokens that its codec makes of the pictures.
 
     Args:
-        model: of a denoiser, or of a variational autoencoder.
+        model: of a denoiser, of a variational autoencoder, or of a model that writes.
         images: (N, H, W, C), uint8, or uint16 for a model of 16 bits.
         label: (N,), or None: then the model is asked without one.
         seed: of the noise.
@@ -106,12 +108,14 @@ def _flowed(model: Model, net: Denoiser, pictures: _Pictures, steps: int) -> Bou
 
 
 def _exact(model: Model, net: Autoregressor, pictures: _Pictures) -> Bound:
-    found = []
+    half, found, what = (2**model.spec.bits - 1) / 2, [], written_spec(model.codec, model.spec)
     for values, _, cond in pictures.parts(next(net.parameters()).device):
         with as_they_draw(net), torch.no_grad():
-            told = net.log_prob(values.permute(0, 2, 3, 1).flatten(1).long(), cond)
+            told = net.log_prob(written_of(values / half - 1, model.codec, model.spec), cond)
         found.append(told.double().sum(1).cpu())
-    return Bound(torch.cat(found), "exact", "the product of all sites' probabilities, discrete values")
+    of = f"{what.values} tokens, each one of {what.codes}" if what.codes else "discrete values"
+    how = f"the product of all sites' probabilities, {of}"
+    return Bound(torch.cat(found), "exact", how, tokens=what.values if what.codes else 0)
 
 
 def _weighted(model: Model, net: Autoencoding, pictures: _Pictures, codes: int) -> Bound:
@@ -131,7 +135,7 @@ def _checked(model: Model, images: npt.NDArray[np.uint8 | np.uint16], label: npt
             f"the pictures are {images.shape} {images.dtype}; this model knows "
             f"(N, {height}, {width}, {channels}) {kind}"
         )
-    if model.codec.latent_spec(model.spec) != model.spec:
+    if not isinstance(model.net, Autoregressor) and model.codec.latent_spec(model.spec) != model.spec:
         raise UserError("this model knows a likelihood of latents only, not of pictures; train one without --codec")
     if label is not None and not model.labels:
         raise UserError("this model was trained without labels; leave them out")

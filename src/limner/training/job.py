@@ -26,7 +26,7 @@ class Lesson:
         config: rebuilds the model.
         evaluations: of the network, that one sample takes by default.
         showing: what is drawn and judged of it.
-        codec: with what rebuilds it, where latents are learned and not pixels.
+        codec: with what rebuilds it, where latents or tokens are learned and not pixels.
     """
 
     objective: Objective
@@ -43,7 +43,7 @@ class Lesson:
         return model if self.codec is None else on_latents(model, *self.codec)
 
     def behind(self, config: CodecConfig, codec: Codec) -> Lesson:
-        """The lesson of latents that this codec makes pictures of."""
+        """The lesson of latents or tokens that this codec makes pictures of."""
         return replace(self, codec=(config, codec), model=on_latents(self.model, config, codec))
 
 
@@ -63,8 +63,16 @@ class Recipe(Protocol):
     @property
     def conditional(self) -> bool: ...
 
+    @property
+    def writes(self) -> bool:
+        """Whether tokens of a codec are learned, and not latents."""
+
     def codec_source(self) -> str:
-        """A run or a snapshot folder of the codec whose latents are learned instead of pixels, "" for none."""
+        """A run or a snapshot folder of the codec whose latents or tokens are learned instead of pixels, "" for none.
+
+        Raises:
+            UserError: there is none, and it cannot do without.
+        """
 
     def advice(self, times: float, side: int) -> list[str]:
         """What to know before a training that shows each picture so many times, whose longer side has so many pixels:

@@ -16,13 +16,12 @@ from limner.contracts import Condition, Precision
 from limner.data import DataConfig, Dataset, gather, open_dataset
 from limner.data.augment import mirrored
 from limner.data.buckets import Buckets
-from limner.data.encoded import drawn
 from limner.distributed import World
 from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
 from limner.sampling import resolve
-from limner.training.behind import Behind
+from limner.training.behind import Behind, behind
 from limner.training.budget import (
     Pace,
     Plan,
@@ -80,6 +79,15 @@ def open_together(config: DataConfig, world: World, *, cache: Path | None = None
     return opened[0] if opened else open_dataset(config, cache=cache, progress=False)
 
 
+def before_it(
+    source: str, recipe: Recipe, dataset: Dataset, world: World, *, cache: Path | None = None, show: bool = True
+) -> Behind | None:
+    """The codec at ``source`` and what it makes of these pictures for the recipe; None where source is ""."""
+    if not source:
+        return None
+    return behind(source, dataset, recipe.augment, world, writes=recipe.writes, cache=cache, show=show)
+
+
 def lesson_of(recipe: Recipe, dataset: Dataset, world: World, behind: Behind | None = None) -> Lesson:
     """The recipe made ready for these pictures, or their latents: the same weights every time."""
     labels = dataset.labels if recipe.conditional and dataset.label is not None else ()
@@ -99,7 +107,7 @@ def batches_of(
 ) -> Batches:
     """What a training of the recipe sees of these pictures, with their labels or without, or of their latents."""
 
-    kept = None if behind is None else behind.moments
+    kept = None if behind is None else behind.kept
 
     def batch(first: int, count: int) -> Batch:
         samples = torch.arange(first, first + count)
@@ -108,7 +116,7 @@ def batches_of(
             images, label = gather(part, which, augment=recipe.augment, seed=recipe.seed, samples=samples)
         else:
             flips = mirrored(recipe.seed, samples) if recipe.augment.mirrors(dataset.mirror_ok) else None
-            images = drawn(*kept.batch(which, flips), seed=recipe.seed, samples=samples)
+            images = kept.batch(which, flips, seed=recipe.seed, samples=samples)
             label = None if dataset.label is None else torch.from_numpy(dataset.label[which])
         cond = Condition(label if labelled else None)
         seen = Batch(images.to(world.device), cond.to(world.device), samples.to(world.device))

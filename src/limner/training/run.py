@@ -20,7 +20,6 @@ from limner.errors import UserError
 from limner.files import write_json
 from limner.sampling.draw import asking
 from limner.shards import on_first
-from limner.training.behind import Behind, behind
 from limner.training.checkpoint import anchors, load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
@@ -32,6 +31,7 @@ from limner.training.loop import CHECKPOINTS, Loop
 from limner.training.opening import (
     VERSION,
     Opened,
+    before_it,
     check,
     lesson_of,
     measuring_of,
@@ -112,7 +112,7 @@ def start(
     if isinstance(out, Path):
         world.lead(lambda: refuse_run(out))
     dataset = open_together(data, world, cache=cache, show=show)
-    before = _behind(recipe.codec_source(), recipe, dataset, world, cache, show=show)
+    before = before_it(recipe.codec_source(), recipe, dataset, world, cache=cache, show=show)
     lesson = lesson_of(recipe, dataset, world, before)  # before there is a folder: it may refuse the pictures
     check(recipe, dataset, lesson, world, show=show)
     written: dict[str, Any] = {
@@ -171,16 +171,10 @@ def resume(
         recipe = read_recipe(str(written.get("recipe")), written.get("config"))
         dataset = _same_pictures(folder, written, _source(folder, written), world, cache, show=show)
         own = str(folder / CODEC) if recipe.codec_source() else ""
-        before = _behind(own, recipe, dataset, world, cache, show=show)
+        before = before_it(own, recipe, dataset, world, cache=cache, show=show)
         lesson = lesson_of(recipe, dataset, world, before)
         check(recipe, dataset, lesson, world, show=show)
         return _go(Opened(folder, recipe, dataset, lesson, written, began, show, world, cache, before))
-
-
-def _behind(
-    source: str, recipe: Recipe, dataset: Dataset, world: World, cache: Path | None, *, show: bool
-) -> Behind | None:
-    return behind(source, dataset, recipe.augment, world, cache=cache, show=show) if source else None
 
 
 def point_to(folder: Path, source: str, *, cache: Path | None = None, show: bool = True) -> None:

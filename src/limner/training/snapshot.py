@@ -1,7 +1,7 @@
 """Snapshots: what sampling, editing and serving load. Weights for use, and enough words to rebuild the model.
 
-A folder: ``config.json``, ``model.safetensors``, ``card.md``, and for a model that works on latents ``codec``, the
-snapshot of its codec.
+A folder: ``config.json``, ``model.safetensors``, ``card.md``, and for a model that works on latents or tokens
+``codec``, the snapshot of its codec.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from limner.codecs import Identity
 from limner.config import from_json, read_json, to_json
 from limner.contracts import (
     LATENTS,
+    TOKENS,
     Autoregressor,
     Codec,
     DataStats,
@@ -121,7 +122,7 @@ class AutoregressorConfig:
 
     Attributes:
         net: shape of the network.
-        spec: of the pictures.
+        spec: of the pictures, or of their tokens.
         labels: names of the classes, () for none.
         sampling: how samples are drawn by default.
         unconditional: whether it also knows pictures without their class.
@@ -228,7 +229,7 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     if where is None:
         return model
     if not (where / CONFIG).is_file():
-        raise UserError(f"{source} draws latents, and its codec, {where}, is missing; restore it from a copy")
+        raise UserError(f"{source} draws what its codec decodes, and {where} is missing; restore it from a copy")
     codec_config, codec = read_snapshot(where)
     if not isinstance(codec_config, CodecConfig) or not isinstance(codec, Codec):
         raise UserError(f"{where} is no codec; restore it from a copy or train the model again")
@@ -240,11 +241,11 @@ def codec_of(source: str | Path) -> Path | None:
     folder = _snapshot_folder(expanded(source))
     plain = read_json(folder / CONFIG)
     spec = plain.get("spec") if isinstance(plain, dict) else None
-    return folder / CODEC if isinstance(spec, dict) and spec.get("mode") == LATENTS else None
+    return folder / CODEC if isinstance(spec, dict) and spec.get("mode") in (LATENTS, TOKENS) else None
 
 
 def on_latents(model: Model, config: CodecConfig, codec: Codec) -> Model:
-    """A model of latents with the codec that makes pictures of them."""
+    """A model of latents or tokens with the codec that makes pictures of them."""
     defaults = model.defaults
     if isinstance(defaults, RefineConfig):  # the bounds of pixels are none of latents
         defaults = replace(defaults, clip=False)
