@@ -22,6 +22,6 @@ def drift(size: Size = "small") -> DriftRecipe:
         recipe="drift",
         net=NETS[size],
         objective=DriftingConfig(),
-        optimizer=MuonConfig(),
+        optimizer=MuonConfig(lr=2e-3),
         training=TrainingConfig(batch=256, precision="float32"),
     )
