@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from limner import random
 from limner.contracts import Condition, ImageSpec
 from limner.objectives import Batch, Context, Losses, Objective, Optimizers, Update
 from limner.training.config import TrainingConfig
-from limner.training.costs import flops_per_image
+from limner.training.costs import counted, flops_per_image
 from limner.training.ema import EMA, ema_decay
 from limner.training.schedules import Constant, Cooldown, Cosine
 from limner.training.trainer import Trainer
@@ -72,6 +73,19 @@ def test_accumulation_changes_nothing(parts: int) -> None:
         logged, other = whole.iterate(), cut.iterate()
     assert float(cut.objective.net.weight) == pytest.approx(float(whole.objective.net.weight), rel=1e-5)
     assert float(other["loss"]) == pytest.approx(float(logged["loss"]), rel=1e-5)
+
+
+def test_attention_is_counted_as_its_products_are() -> None:
+    q, k, v = (torch.randn(2, 3, 10, 8, requires_grad=True) for _ in range(3))
+
+    def by_products() -> None:
+        ((q @ k.transpose(2, 3)).softmax(-1) @ v).sum().backward()
+
+    forward = counted(lambda: F.scaled_dot_product_attention(q, k, v))
+    assert forward == counted(lambda: (q @ k.transpose(2, 3)).softmax(-1) @ v)
+    # Torch's own keeps no scores: its backward pass has those of the forward pass once more.
+    both = counted(lambda: F.scaled_dot_product_attention(q, k, v).sum().backward())
+    assert both == counted(by_products) + forward / 2
 
 
 def test_operations_are_counted_without_a_picture() -> None:

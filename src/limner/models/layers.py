@@ -65,7 +65,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     On processors, in float32, they are a 1x1 convolution over channels_last maps, which is the same memory: the library
     of convolutions uses all of a processor's vector units, that of products half of them where its maker did not make
-    the processor too (2.1 to 2.5 times as long on an EPYC with AVX-512, docs/report-card.md)."""
+    the processor too (1.6 to 2 times as long on an EPYC with AVX-512, docs/report-card.md)."""
     if x.ndim == 4:
         return pointwise(x.flatten(1, 2), weight, bias).reshape(*x.shape[:3], -1)
     few = x.ndim != 3 or x.shape[:2].numel() < _FEW_TOKENS
@@ -152,6 +152,10 @@ def together(module: nn.Module, world: World) -> None:
             part.world = world
 
 
+#: Of all heads and tokens of a batch.
+_MOST_SCORES = 2**25
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
     """Attention of each head's tokens to one another, (N, heads, L, D) each, or to those up to themselves, in the type
     of the values; on processors in float32 at least where a gradient will be asked for and tokens are many, because
@@ -168,14 +172,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -
 
 
 def _few_scores(query: Tensor, key: Tensor) -> bool:
-    """Whether all scores at once are faster than torch's attention in blocks, on processors: of 64 to 784 tokens in
-    bfloat16 two to four times, of 64 in float32 a quarter, of 256 no more (docs/report-card.md)."""
-    heads, tokens, others = query.shape[:2].numel(), query.shape[2], key.shape[2]
-    if tokens == 1:
-        return False
-    if query.dtype == torch.bfloat16:
-        return heads * tokens * others <= 2**25
-    return tokens * others <= 2**14
+    """Whether all scores at once are faster than torch's attention in blocks, on processors: in bfloat16 two to eight
+    times, as long as they fit into memory (docs/report-card.md)."""
+    heads, tokens = query.shape[:2].numel(), query.shape[2]
+    return query.dtype == torch.bfloat16 and tokens > 1 and heads * tokens * key.shape[2] <= _MOST_SCORES
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

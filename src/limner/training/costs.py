@@ -26,11 +26,21 @@ def _counter() -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
 
+    aten = torch.ops.aten
+    # Torch counts attention on GPUs alone.
+    formulae = {
+        **flop_registry,
+        aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+            aten._scaled_dot_product_flash_attention_backward
+        ],
+    }
+
     class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         total = 0
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            known, given = flop_registry.get(func._overloadpacket), kwargs or {}
+            known, given = formulae.get(func._overloadpacket), kwargs or {}
             if known is None:
                 with self:  # what is made of several operations is counted by them
                     parts = func.decompose(*args, **given)
