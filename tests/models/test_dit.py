@@ -71,7 +71,8 @@ def test_turning_keeps_lengths_and_tells_only_how_far_apart_tokens_are() -> None
     """Products of a query at one place and a key at another depend on the difference of rows and of columns alone."""
     turns = rotary(5, 7, 16, torch.device("cpu"))
     one_each = pictures(2, 16).expand(1, 35, 2, 16).contiguous()
-    queries, keys = normed_and_turned(one_each, torch.ones(2, 16), turns[:, None])[0].reshape(5, 7, 2, 16).unbind(2)
+    both = normed_and_turned(one_each[:, :, :, None], torch.ones(2, 1, 16), turns[:, None, None])
+    queries, keys = (one[0, 0].reshape(5, 7, 16) for one in both)
     torch.testing.assert_close(queries.norm(dim=-1), torch.full((5, 7), 4.0))
 
     def product(a: tuple[int, int], b: tuple[int, int]) -> float:

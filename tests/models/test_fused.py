@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from limner.models.fused import modulated, normed_and_turned
+from limner.contracts import arithmetic
+from limner.models.fused import gated, modulated, normed_and_turned
 from limner.models.layers import wide
 
 
@@ -29,28 +30,64 @@ def test_modulated_is_torchs_norm_modulated() -> None:
     assert gradcheck(modulated, (x, scale, shift))
 
 
+def test_gated_is_a_product_added() -> None:
+    x, gate, y = drawn(2, 5, 9), drawn(2, 1, 9), drawn(2, 5, 9)
+    torch.testing.assert_close(gated(x, gate, y), x + gate * y)
+    assert gradcheck(gated, (x, gate, y))
+
+
+def parts(x: Tensor, weight: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    query, key = normed_and_turned(x, weight, turns)
+    return query, key
+
+
 def test_normed_and_turned_is_torchs_norm_turned() -> None:
     x, weight, turns = drawn(2, 4, 2, 3, 6), drawn(2, 3, 6), turning(4, 6)
     normed = functional.rms_norm(x, (6,), eps=1e-6) * weight
     cos, sin, a, b = turns.real, turns.imag, normed[..., 0::2], normed[..., 1::2]
     expected = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
-    torch.testing.assert_close(normed_and_turned(x, weight, turns), expected)
-    assert gradcheck(lambda x, weight: normed_and_turned(x, weight, turns), (x, weight))
+    torch.testing.assert_close(torch.stack(parts(x, weight, turns)), expected.permute(2, 0, 3, 1, 4))
+    assert gradcheck(lambda x, weight: parts(x, weight, turns), (x, weight))
 
 
 def test_without_gradients_the_same_bits() -> None:
     x, weight, turns = drawn(2, 4, 2, 3, 6), drawn(2, 3, 6), turning(4, 6)
     kept = x.detach().clone()
-    assert torch.equal(normed_and_turned(x.detach(), weight.detach(), turns), normed_and_turned(x, weight, turns))
+    for free, taught in zip(parts(x.detach(), weight.detach(), turns), parts(x, weight, turns), strict=True):
+        assert torch.equal(free, taught)
     assert torch.equal(x, kept)
 
 
-def test_a_gradient_is_left_as_it_was_given() -> None:
-    """Other branches of a graph may still need it."""
-    x, given = drawn(1, 4, 2, 3, 6), drawn(1, 4, 2, 3, 6).detach()
-    kept = given.clone()
-    normed_and_turned(x, torch.ones(2, 3, 6, dtype=torch.float64), turning(4, 6)).backward(given)
-    assert torch.equal(given, kept)
+def test_gradients_are_left_as_they_were_given() -> None:
+    """Other branches of a graph may still need them."""
+    x, given = drawn(1, 4, 2, 3, 6), [drawn(1, 3, 4, 6).detach(), drawn(1, 3, 4, 6).detach() + 1]
+    kept = [one.clone() for one in given]
+    torch.autograd.backward(parts(x, torch.ones(2, 3, 6, dtype=torch.float64), turning(4, 6)), given)
+    gate, y = drawn(1, 1, 6), drawn(1, 4, 6)
+    gated(drawn(1, 4, 6), gate, y).backward(given[0][:, 0])
+    modulated(drawn(1, 4, 6), gate, gate).backward(given[0][:, 0])
+    for one, before in zip(given, kept, strict=True):
+        assert torch.equal(one, before)
+
+
+def test_what_is_narrow_is_summed_in_float32() -> None:
+    """In bfloat16 answers and gradients are those of float32, rounded: no more than its last bit away."""
+    x, scale, weight = (drawn(*shape, dtype=torch.float32) for shape in ((3, 8, 16), (3, 1, 16), (2, 2, 8)))
+    y, qk, turns = drawn(3, 8, 16), drawn(3, 8, 2, 2, 8), turning(8, 8).to(torch.complex64)
+    told: list[list[Tensor]] = []
+    for precision in (torch.float32, torch.bfloat16):
+        leaves = [one.detach().bfloat16().to(precision).requires_grad_() for one in (y, qk)]
+        leaves += [one.detach().requires_grad_() for one in (x, scale, weight)]
+        with arithmetic(torch.device("cpu"), "float32" if precision == torch.float32 else "bfloat16"):
+            out = [*parts(leaves[1], leaves[4], turns), modulated(leaves[2], leaves[3], leaves[3])]
+            out.append(gated(leaves[2], leaves[3], leaves[0]))
+        assert [one.dtype for one in out] == [precision, precision, precision, torch.float32]
+        # Whole numbers, which bfloat16 has too.
+        given = [torch.arange(one.numel()).remainder(7).sub(3).to(one).view_as(one) for one in out]
+        torch.autograd.backward(out, given)
+        told.append([*out, *(one.grad for one in leaves if one.grad is not None)])
+    for exact, rounded in zip(*told, strict=True):
+        torch.testing.assert_close(rounded.float(), exact, rtol=2**-8, atol=1e-5)
 
 
 def test_a_row_of_zeros_stays_finite() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limner.contracts import arithmetic
 from limner.objectives.muon import _QUINTICS as QUINTICS
 from limner.objectives.muon import Muon, orthogonalized
 
@@ -139,6 +140,34 @@ def test_orthogonalizing_by_the_published_iteration(shape: tuple[int, int]) -> N
             x = a * x + (b * square + c * square @ square) @ x
         expected = x.mT if shape[0] > shape[1] else x
         torch.testing.assert_close(orthogonalized([one[None].float()])[0][0].double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def spectra() -> dict[str, torch.Tensor]:
+    """Matrices (40, 56) of many kinds of singular values."""
+    left, right = (torch.linalg.qr(matrices((side, 40), 1)[0])[0] for side in (40, 56))
+    values = {"even": torch.ones(40), "one": torch.eye(40)[0], "two": torch.eye(40)[:2].sum(0)}
+    values |= {f"down to 1e-{n}": torch.logspace(0, -n, 40) for n in (1, 2, 4, 8)}
+    return {name: (left * one) @ right.mT for name, one in values.items()} | {
+        "drawn": matrices((40, 56), 1)[0],
+        "ones": torch.ones(40, 56),
+        "one number": torch.eye(1, 40 * 56).reshape(40, 56),
+        "tiny": 1e-12 * matrices((40, 56), 1)[0],
+        "zero": torch.zeros(40, 56),
+    }
+
+
+@pytest.mark.parametrize("name", spectra())
+@pytest.mark.parametrize("turned", [False, True])
+def test_singular_values_come_near_one_in_bfloat16(name: str, turned: bool) -> None:
+    """What is large does not run away, though each product is rounded to three digits."""
+    given = spectra()[name].mT if turned else spectra()[name]
+    u, s, v = torch.linalg.svd(given, full_matrices=False)
+    with arithmetic(torch.device("cpu"), "bfloat16"):
+        out = orthogonalized([given[None]])[0][0]
+    assert out.dtype == torch.bfloat16
+    assert float(torch.linalg.matrix_norm(out.float(), 2)) < 1.23
+    found = torch.diagonal(u.mT @ out.float() @ v.mT)[s > max(1e-6, 0.01 * float(given.norm()))]
+    assert bool((found > 0.77).all())
 
 
 def test_quintics_are_the_nearest_to_one() -> None:

@@ -19,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
-from limner.models.fused import modulated, normed_and_turned
-from limner.models.layers import Pointwise, attend, narrow, padded, silu, to_multiple, wide, zeroed
+from limner.models.fused import gated, modulated, normed_and_turned
+from limner.models.layers import Pointwise, attend, padded, silu, to_multiple, wide, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12
@@ -112,17 +112,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, turns: Tensor) -> Tensor:
         scale, shift, gate, scale2, shift2, gate2 = wide(self.modulation(embedding))[:, None].chunk(6, dim=-1)
-        x = torch.addcmul(x, gate, wide(self._attention(narrow(modulated(x, scale, shift)), turns)))
-        h = narrow(modulated(x, scale2, shift2))
-        return torch.addcmul(x, gate2, wide(self.dropout(self.down(silu(self.gate(h)) * self.up(h)))))
+        x = gated(x, gate, self._attention(modulated(x, scale, shift), turns))
+        h = modulated(x, scale2, shift2)
+        return gated(x, gate2, self.dropout(self.down(silu(self.gate(h)) * self.up(h))))
 
     def _attention(self, x: Tensor, turns: Tensor) -> Tensor:
         n, length, width = x.shape
         per_head = (self.heads, width // self.heads)
-        qk = normed_and_turned(wide(self.qk(x)).reshape(n, length, 2, *per_head), self.qk_scale, turns)
-        value = self.value(x).reshape(n, length, *per_head)
-        q, k = qk.unbind(2)
-        a = attend(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2))
+        query, key = normed_and_turned(self.qk(x).reshape(n, length, 2, *per_head), self.qk_scale, turns)
+        a = attend(query, key, self.value(x).reshape(n, length, *per_head).transpose(1, 2))
         out: Tensor = self.dropout(self.out(a.transpose(1, 2).flatten(2)))
         return out
 

@@ -1,7 +1,8 @@
-"""Two pieces of a transformer whose gradients autograd would spread over a dozen passes through memory.
+"""Pieces of a transformer whose gradients autograd would spread over a dozen passes through memory.
 
 A processor reaches only part of its arithmetic where a network is narrow: the passes over activations between the
-matrix products cost as much as these. Each of the functions here keeps what its gradient needs and takes the fewest.
+matrix products cost as much as these. Each of the functions here keeps what its gradient needs, no wider than it was
+given, and takes the fewest passes. Sums and norms are in float32 at least.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from limner.models.layers import narrow_type, wide
 
 _EPSILON = 1e-6
 
@@ -23,60 +26,93 @@ def _inverse_rms(x: Tensor) -> Tensor:
 
 class _Modulated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, dtype: torch.dtype) -> Tensor:
         inverse = _inverse_rms(x)
         normed, factor = x * inverse, scale + 1
         ctx.save_for_backward(normed, inverse, factor)
-        return torch.addcmul(shift, normed, factor, out=None if any(ctx.needs_input_grad) else normed)
+        return torch.addcmul(shift, normed, factor, out=None if any(ctx.needs_input_grad) else normed).to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        normed, inverse, factor = ctx.saved_tensors
+        given = wide(grad)
+        by_shift = given.sum(1, keepdim=True)
+        product = given * normed
+        by_scale = product.sum(1, keepdim=True)
+        along = torch.matmul(product, factor.transpose(1, 2)).div_(normed.shape[-1])
+        by_x = torch.mul(given, factor, out=product).addcmul_(normed, along, value=-1).mul_(inverse)
+        return by_x, by_scale, by_shift, None
+
+
+def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """x / RMS(x) * (scale + 1) + shift: x (N, L, D), scale and shift (N, 1, D), all float32 or float64; in the type
+    that products of it will be made in."""
+    out: Tensor = _Modulated.apply(x, scale, shift, narrow_type(x))  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, y)
+        return torch.addcmul(x, gate, wide(y))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        normed, inverse, factor = ctx.saved_tensors
-        product = grad * normed
-        along = torch.matmul(product, factor.transpose(1, 2)).div_(normed.shape[-1])
-        by_x = (grad * factor).addcmul_(normed, along, value=-1).mul_(inverse)
-        return by_x, product.sum(1, keepdim=True), grad.sum(1, keepdim=True)
+        gate, y = ctx.saved_tensors
+        product = y.to(grad.dtype, copy=True).mul_(grad)
+        by_gate = product.sum(1, keepdim=True)
+        return grad, by_gate, torch.mul(grad, gate, out=product).to(y.dtype)
 
 
-def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x / RMS(x) * (scale + 1) + shift: x (N, L, D), scale and shift (N, 1, D), all float32 or float64."""
-    out: Tensor = _Modulated.apply(x, scale, shift)  # type: ignore[no-untyped-call]
+def gated(x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
+    """x + gate * y: x (N, L, D) and gate (N, 1, D), float32 or float64, y (N, L, D) as narrow as products are."""
+    out: Tensor = _Gated.apply(x, gate, y)  # type: ignore[no-untyped-call]
     return out
 
 
 class _NormedAndTurned(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, turns: Tensor) -> Tensor:
-        inverse = _inverse_rms(x)
-        normed = x * inverse
-        ctx.save_for_backward(normed, inverse, weight, turns)
-        out = normed * weight if any(ctx.needs_input_grad) else normed.mul_(weight)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, turns: Tensor) -> tuple[Tensor, ...]:
+        values = wide(x)
+        inverse = _inverse_rms(values)
+        ctx.save_for_backward(x, inverse, weight, turns)
+        out = torch.mul(values, inverse, out=None if values is x else values).mul_(weight)
         _pairs(out).mul_(turns)
-        return out
+        parts = (part.transpose(1, 2) for part in out.unbind(2))
+        return tuple(part.to(x.dtype, memory_format=torch.contiguous_format, copy=True) for part in parts)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        normed, inverse, weight, turns = ctx.saved_tensors
-        back = torch.view_as_real(_pairs(grad.contiguous()) * turns.conj_physical()).flatten(-2)
-        product = back * normed
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, inverse, weight, turns = ctx.saved_tensors
+        back = torch.empty(x.shape, dtype=inverse.dtype, device=x.device)
+        for part, grad in zip(back.unbind(2), grads, strict=True):
+            part.copy_(grad.transpose(1, 2))
+        _pairs(back).mul_(turns.conj_physical())
+        # All in two tensors: what is fresh from memory takes several times what a pass over it does.
+        product = x.to(back.dtype, copy=True).mul_(inverse).mul_(back)
         by_weight = product.sum((0, 1))
-        along = product.mul_(weight).mean(-1, keepdim=True)
-        return back.mul_(weight).addcmul_(normed, along, value=-1).mul_(inverse), by_weight, None
+        along = product.mul_(weight).mean(-1, keepdim=True).mul_(inverse.square())
+        values = x if x.dtype == back.dtype else product.copy_(x)
+        by_x = back.mul_(weight).mul_(inverse).addcmul_(values, along, value=-1)
+        return by_x.to(x.dtype), by_weight, None
 
 
 def _pairs(x: Tensor) -> Tensor:
     return torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
 
 
-def normed_and_turned(x: Tensor, weight: Tensor, turns: Tensor) -> Tensor:
-    """x / RMS(x) * weight with its pairs (2i, 2i + 1) turned as complex numbers.
+def normed_and_turned(x: Tensor, weight: Tensor, turns: Tensor) -> tuple[Tensor, ...]:
+    """x / RMS(x) * weight with its pairs (2i, 2i + 1) turned as complex numbers: K tensors (N, heads, L, D), as narrow
+    as x.
 
     Args:
-        x: (N, L, ..., D), contiguous, D even, float32 or float64.
-        weight: (..., D), of the same dimensions between.
-        turns: (L, 1, ..., D / 2), complex of absolute value 1.
+        x: (N, L, K, heads, D), contiguous, D even.
+        weight: (K, heads, D), float32 or float64.
+        turns: (L, 1, 1, D / 2), complex of absolute value 1.
     """
-    out: Tensor = _NormedAndTurned.apply(x, weight, turns)  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, ...] = _NormedAndTurned.apply(x, weight, turns)  # type: ignore[no-untyped-call]
     return out

@@ -40,10 +40,15 @@ def wide(x: Tensor) -> Tensor:
 
 def narrow(x: Tensor) -> Tensor:
     """x in the type that products of it will be made in: what goes into several of them is cast once."""
+    return x.to(narrow_type(x))
+
+
+def narrow_type(x: Tensor) -> torch.dtype:
+    """The type that products of x will be made in."""
     kind = x.device.type
     if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
-        return x
-    return x.to(torch.get_autocast_dtype(kind))
+        return x.dtype
+    return torch.get_autocast_dtype(kind)
 
 
 def silu(x: Tensor) -> Tensor:

@@ -92,8 +92,7 @@ class Block(nn.Module):
         n, length, width = x.shape
         per_head = (self.heads, width // self.heads)
         h = narrow(self.norm0(x))
-        qk = normed_and_turned(wide(self.qk(h)).reshape(n, length, 2, *per_head), self.qk_scale, turns)
-        query, key = qk.transpose(1, 3).unbind(2)
+        query, key = normed_and_turned(self.qk(h).reshape(n, length, 2, *per_head), self.qk_scale, turns)
         return query, key, self.value(h).reshape(n, length, *per_head).transpose(1, 2)
 
     def _added(self, x: Tensor, heard: Tensor) -> Tensor:

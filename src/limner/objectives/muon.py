@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limner.models.layers import narrow
 from limner.shards import gathered, is_sharded, local, rows
 
 #: Quintics a x + b x^3 + c x^5, one after the other, each the nearest to 1 over what the one before leaves of 0.003 to
@@ -29,29 +30,48 @@ _QUINTICS = (
     (3.505954, -2.626941, 0.525753),
     (2.490591, -1.83468, 0.43688),
 )
+#: In bfloat16 by so much less, that what rounding adds to the largest singular values stays where quintics are small.
+_SAFETY = 1.01
 #: Sharded weights that are put together at once, in numbers.
 _PORTION = 2**26
 
 
 def orthogonalized(stacks: Sequence[Tensor]) -> list[Tensor]:
     """Stacks (K, R, C) of matrices, each stack of its own shape, with their singular values moved towards 1 by Newton
-    and Schulz's iteration: those above 0.003 of the norm come to between 0.8 and 1.2.
+    and Schulz's iteration: those above 0.003 of the norm come to between 0.8 and 1.2. Under ``arithmetic`` of bfloat16
+    the products are in it (as Jordan et al. 2024 have them), and so is what is returned."""
+    wide = [x.transpose(1, 2) if x.shape[1] > x.shape[2] else x for x in map(narrow, stacks)]
+    out = [*map(_iterated, wide)] if wide and wide[0].dtype == torch.bfloat16 else _by_squares(wide)
+    return [x.transpose(1, 2) if to.shape[1] > to.shape[2] else x for x, to in zip(out, stacks, strict=True)]
 
-    Every iterate is a polynomial of x xᵀ times x, and such polynomials commute. So the polynomial is built of the small
-    squares alone, of all stacks whose shorter sides agree at once: many small products cost more than few large ones.
-    """
-    wide = [x.transpose(1, 2) if x.shape[1] > x.shape[2] else x for x in stacks]
+
+def _iterated(x: Tensor) -> Tensor:
+    """Of wide matrices (K, R, C), step by step: the squares of small singular values would be lost in bfloat16."""
+    x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32) + 1e-7).to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        for a, b, c in _QUINTICS:
+            a, b, c = a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5
+            square = torch.bmm(x, x.transpose(1, 2))
+            x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _by_squares(wide: Sequence[Tensor]) -> list[Tensor]:
+    """Of stacks of wide matrices. Every iterate is a polynomial of x xᵀ times x, and such polynomials commute. So the
+    polynomial is built of the small squares alone, of all stacks whose shorter sides agree at once: many small products
+    cost more than few large ones."""
     alike: dict[int, list[int]] = defaultdict(list)
     for i, x in enumerate(wide):
         alike[x.shape[1]].append(i)
+    out = [*wide]
     for which in alike.values():
         squares = torch.cat([torch.bmm(wide[i], wide[i].transpose(1, 2)) for i in which])
         # The trace is the squared norm, which the iteration wants to begin at one.
         norms = squares.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].sqrt() + 1e-7
         factors = _polynomial(squares / norms.square()) / norms
         for i, factor in zip(which, torch.split(factors, [len(wide[i]) for i in which]), strict=True):
-            wide[i] = torch.bmm(factor, wide[i])
-    return [out.transpose(1, 2) if x.shape[1] > x.shape[2] else out for out, x in zip(wide, stacks, strict=True)]
+            out[i] = torch.bmm(factor, wide[i])
+    return out
 
 
 def _polynomial(square: Tensor) -> Tensor:
@@ -138,11 +158,12 @@ class Muon(torch.optim.Optimizer):
         for i, p in enumerate(params):
             alike[(p.shape[0], math.prod(p.shape[1:]))].append(i)
         directions = orthogonalized(
-            [torch.stack([_matrix(ahead[i], weights[i]) for i in which]) for which in alike.values()]
+            [torch.stack([narrow(_matrix(ahead[i], weights[i])) for i in which]) for which in alike.values()]
         )
         for (shape, which), direction in zip(alike.items(), directions, strict=True):
             targets = [_matrix(weights[i], weights[i]) for i in which]
-            parts = [rows(one, params[i]) for one, i in zip(direction.unbind(), which, strict=True)]
+            whole = direction.to(targets[0].dtype).unbind()
+            parts = [rows(one, params[i]) for one, i in zip(whole, which, strict=True)]
             rate = lr * 0.2 * max(shape) ** 0.5
             torch._foreach_add_(targets, parts, alpha=-rate)
 

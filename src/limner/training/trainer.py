@@ -170,7 +170,8 @@ class Trainer:
         # Squared, as optimisers square it: what overflows there would poison their state.
         sound = (norm.square() + logged["loss"]).isfinite()
         for name in update.optimizers:
-            step_if(sound, self.state.optimizers[name], wait=self._sharded)
+            with arithmetic(self.device, self.precision):  # whose steps have products too
+                step_if(sound, self.state.optimizers[name], wait=self._sharded)
             self.state.optimizers[name].zero_grad(set_to_none=True)
         if update.after is not None:
             told = {name: value.detach() for name, value in logged.items()}
