@@ -79,9 +79,9 @@ class _NormedAndTurned(torch.autograd.Function):
         values = wide(x)
         inverse = _inverse_rms(values)
         ctx.save_for_backward(x, inverse, weight, turns)
-        out = torch.mul(values, inverse, out=None if values is x else values).mul_(weight)
-        _pairs(out).mul_(turns)
-        parts = (part.transpose(1, 2) for part in out.unbind(2))
+        parts = (
+            part.transpose(1, 2) for part in _turned(values, inverse, weight, turns, own=values is not x).unbind(2)
+        )
         return tuple(part.to(x.dtype, memory_format=torch.contiguous_format, copy=True) for part in parts)
 
     @staticmethod
@@ -101,6 +101,13 @@ class _NormedAndTurned(torch.autograd.Function):
         return by_x.to(x.dtype), by_weight, None
 
 
+def _turned(x: Tensor, inverse: Tensor, weight: Tensor, turns: Tensor, *, own: bool) -> Tensor:
+    """In the memory of x where it is nobody else's."""
+    out = torch.mul(x, inverse, out=x if own else None).mul_(weight)
+    _pairs(out).mul_(turns)
+    return out
+
+
 def _pairs(x: Tensor) -> Tensor:
     return torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
 
@@ -110,9 +117,13 @@ def normed_and_turned(x: Tensor, weight: Tensor, turns: Tensor) -> tuple[Tensor,
     as x.
 
     Args:
-        x: (N, L, K, heads, D), contiguous, D even.
+        x: (N, L, K, heads, D), each token's numbers side by side, D even.
         weight: (K, heads, D), float32 or float64.
         turns: (L, 1, 1, D / 2), complex of absolute value 1.
     """
-    out: tuple[Tensor, ...] = _NormedAndTurned.apply(x, weight, turns)  # type: ignore[no-untyped-call]
-    return out
+    if torch.is_grad_enabled():
+        out: tuple[Tensor, ...] = _NormedAndTurned.apply(x, weight, turns)  # type: ignore[no-untyped-call]
+        return out
+    values = wide(x)
+    turned = _turned(values, _inverse_rms(values), weight, turns, own=values is not x)
+    return tuple(part.transpose(1, 2).to(x.dtype) for part in turned.unbind(2))

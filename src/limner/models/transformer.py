@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -52,13 +53,21 @@ class TransformerConfig:
 
 @dataclass
 class Memory:
-    """Keys and values of a block's tokens so far, (N, heads, T, D) each, of which the first ones are written."""
+    """What a block keeps while pictures are written.
+
+    Attributes:
+        keys, values: of tokens so far, (N, heads, T, D) each, of which the first ones are written.
+        heard, mixed: the weights of what is heard (3 D, D) and of what is mixed (2 D', D), side by side and in the type
+            of products: a token at a time, few large products cost less than many small ones.
+    """
 
     keys: Tensor
     values: Tensor
+    heard: Tensor
+    mixed: Tensor
 
     def index(self, which: Tensor) -> Memory:
-        return Memory(self.keys[which], self.values[which])
+        return replace(self, keys=self.keys[which], values=self.values[which])
 
 
 class Block(nn.Module):
@@ -80,25 +89,38 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, turns: Tensor, attention: Attention) -> Tensor:
         """All tokens side by side, (N, T, D)."""
-        return self._added(x, attention(*self._heard(x, turns)))
+        h = narrow(self.norm0(x))
+        x = self._added(x, attention(*self._heard(self.qk(h), self.value(h), turns)))
+        h = narrow(self.norm1(x))
+        return self._mixed(x, self.gate(h), self.up(h))
+
+    def memory(self, n: int, length: int) -> Memory:
+        """Of n pictures of so many tokens, of which nothing is written."""
+        shape = (n, self.heads, length, self.value.out_features // self.heads)
+        heard, mixed = torch.cat([self.qk.weight, self.value.weight]), torch.cat([self.gate.weight, self.up.weight])
+        keys = self.value.weight.new_empty(shape)
+        return Memory(keys, torch.empty_like(keys), narrow(heard), narrow(mixed))
 
     def step(self, x: Tensor, turns: Tensor, memory: Memory, places: slice) -> Tensor:
         """The tokens of the next site, (N, V, D), which hear each other and all before."""
-        query, memory.keys[:, :, places], memory.values[:, :, places] = self._heard(x, turns)
-        return self._added(x, attend(query, memory.keys[:, :, : places.stop], memory.values[:, :, : places.stop]))
+        width = x.shape[2]
+        qk, value = torch.split(F.linear(narrow(self.norm0(x)), memory.heard), [2 * width, width], dim=2)
+        query, memory.keys[:, :, places], memory.values[:, :, places] = self._heard(qk, value, turns)
+        x = self._added(x, attend(query, memory.keys[:, :, : places.stop], memory.values[:, :, : places.stop]))
+        return self._mixed(x, *F.linear(narrow(self.norm1(x)), memory.mixed).chunk(2, dim=2))
 
-    def _heard(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (N, heads, T, D) each."""
-        n, length, width = x.shape
+    def _heard(self, qk: Tensor, value: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (N, heads, T, D) each, of products (N, T, 2 D) and (N, T, D)."""
+        n, length, width = value.shape
         per_head = (self.heads, width // self.heads)
-        h = narrow(self.norm0(x))
-        query, key = normed_and_turned(self.qk(h).reshape(n, length, 2, *per_head), self.qk_scale, turns)
-        return query, key, self.value(h).reshape(n, length, *per_head).transpose(1, 2)
+        query, key = normed_and_turned(qk.reshape(n, length, 2, *per_head), self.qk_scale, turns)
+        return query, key, value.reshape(n, length, *per_head).transpose(1, 2)
 
     def _added(self, x: Tensor, heard: Tensor) -> Tensor:
-        x = x + wide(self.dropout(self.out(heard.transpose(1, 2).flatten(2))))
-        h = narrow(self.norm1(x))
-        return x + wide(self.dropout(self.down(silu(self.gate(h)) * self.up(h))))
+        return x + wide(self.dropout(self.out(heard.transpose(1, 2).flatten(2))))
+
+    def _mixed(self, x: Tensor, gate: Tensor, up: Tensor) -> Tensor:
+        return x + wide(self.dropout(self.down(silu(gate) * up)))
 
 
 @dataclass
@@ -187,8 +209,7 @@ class WritingTransformer(Autoregressor):
 
     def _begun(self, n: int, cond: Condition) -> TokenState:
         """What is kept of n pictures of which nothing is written."""
-        shape, weight = (n, self.heads, sum(self.sites), self.dim // self.heads), self.embed.weight
-        memories = [Memory(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.blocks]
+        memories = [cast(Block, block).memory(n, sum(self.sites)) for block in self.blocks]
         return TokenState(0, self._labelled(cond, n), self.placed(), self.turns(), memories)
 
     def _next(self, state: TokenState, x: Tensor) -> Categorical:
@@ -198,7 +219,6 @@ class WritingTransformer(Autoregressor):
         if state.label is not None:
             x = x + state.label
         for block, memory in zip(self.blocks, state.memories, strict=True):
-            assert isinstance(block, Block)
-            x = block.step(x, state.turns[places], memory, places)
+            x = cast(Block, block).step(x, state.turns[places], memory, places)
         state.place = places.stop
         return Categorical(self._head(x))
