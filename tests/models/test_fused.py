@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 
 from limner.contracts import arithmetic
-from limner.models.fused import gated, modulated, normed_and_turned
+from limner.models.fused import gated, modulated, normed_and_turned, swiglu
 from limner.models.layers import wide
 
 
@@ -34,6 +34,15 @@ def test_gated_is_a_product_added() -> None:
     x, gate, y = drawn(2, 5, 9), drawn(2, 1, 9), drawn(2, 5, 9)
     torch.testing.assert_close(gated(x, gate, y), x + gate * y)
     assert gradcheck(gated, (x, gate, y))
+
+
+def test_swiglu_is_torchs_silu_times_another() -> None:
+    gate, up = drawn(2, 5, 9), drawn(2, 5, 9).detach().exp().requires_grad_()
+    torch.testing.assert_close(swiglu(gate, up), functional.silu(gate) * up)
+    assert gradcheck(swiglu, (gate, up))
+    expected = swiglu(gate, up).detach()
+    with torch.no_grad():
+        assert torch.equal(swiglu(gate.clone(), up), expected)
 
 
 def parts(x: Tensor, weight: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,6 +75,7 @@ def test_gradients_are_left_as_they_were_given() -> None:
     gate, y = drawn(1, 1, 6), drawn(1, 4, 6)
     gated(drawn(1, 4, 6), gate, y).backward(given[0][:, 0])
     modulated(drawn(1, 4, 6), gate, gate).backward(given[0][:, 0])
+    swiglu(drawn(1, 4, 6), y).backward(given[0][:, 0])
     for one, before in zip(given, kept, strict=True):
         assert torch.equal(one, before)
 

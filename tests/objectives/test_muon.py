@@ -142,25 +142,26 @@ def test_orthogonalizing_by_the_published_iteration(shape: tuple[int, int]) -> N
         torch.testing.assert_close(orthogonalized([one[None].float()])[0][0].double(), expected, rtol=1e-3, atol=1e-4)
 
 
-def spectra() -> dict[str, torch.Tensor]:
-    """Matrices (40, 56) of many kinds of singular values."""
-    left, right = (torch.linalg.qr(matrices((side, 40), 1)[0])[0] for side in (40, 56))
+def spectra(width: int = 56) -> dict[str, torch.Tensor]:
+    """Matrices (40, width) of many kinds of singular values."""
+    left, right = (torch.linalg.qr(matrices((side, 40), 1)[0])[0] for side in (40, width))
     values = {"even": torch.ones(40), "one": torch.eye(40)[0], "two": torch.eye(40)[:2].sum(0)}
     values |= {f"down to 1e-{n}": torch.logspace(0, -n, 40) for n in (1, 2, 4, 8)}
     return {name: (left * one) @ right.mT for name, one in values.items()} | {
-        "drawn": matrices((40, 56), 1)[0],
-        "ones": torch.ones(40, 56),
-        "one number": torch.eye(1, 40 * 56).reshape(40, 56),
-        "tiny": 1e-12 * matrices((40, 56), 1)[0],
-        "zero": torch.zeros(40, 56),
+        "drawn": matrices((40, width), 1)[0],
+        "ones": torch.ones(40, width),
+        "one number": torch.eye(1, 40 * width).reshape(40, width),
+        "tiny": 1e-12 * matrices((40, width), 1)[0],
+        "zero": torch.zeros(40, width),
     }
 
 
 @pytest.mark.parametrize("name", spectra())
 @pytest.mark.parametrize("turned", [False, True])
-def test_singular_values_come_near_one_in_bfloat16(name: str, turned: bool) -> None:
+@pytest.mark.parametrize("width", [40, 56, 160])
+def test_singular_values_come_near_one_in_bfloat16(name: str, turned: bool, width: int) -> None:
     """What is large does not run away, though each product is rounded to three digits."""
-    given = spectra()[name].mT if turned else spectra()[name]
+    given = spectra(width)[name].mT if turned else spectra(width)[name]
     u, s, v = torch.linalg.svd(given, full_matrices=False)
     with arithmetic(torch.device("cpu"), "bfloat16"):
         out = orthogonalized([given[None]])[0][0]

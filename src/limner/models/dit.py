@@ -19,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
 from limner.models.embedding import LevelAndLabel
-from limner.models.fused import gated, modulated, normed_and_turned
-from limner.models.layers import Pointwise, attend, padded, silu, to_multiple, wide, zeroed
+from limner.models.fused import gated, modulated, normed_and_turned, swiglu
+from limner.models.layers import Pointwise, attend, padded, to_multiple, wide, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12
@@ -114,7 +114,7 @@ class Block(nn.Module):
         scale, shift, gate, scale2, shift2, gate2 = wide(self.modulation(embedding))[:, None].chunk(6, dim=-1)
         x = gated(x, gate, self._attention(modulated(x, scale, shift), turns))
         h = modulated(x, scale2, shift2)
-        return gated(x, gate2, self.dropout(self.down(silu(self.gate(h)) * self.up(h))))
+        return gated(x, gate2, self.dropout(self.down(swiglu(self.gate(h), self.up(h)))))
 
     def _attention(self, x: Tensor, turns: Tensor) -> Tensor:
         n, length, width = x.shape

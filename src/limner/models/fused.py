@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -70,6 +71,31 @@ class _Gated(torch.autograd.Function):
 def gated(x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
     """x + gate * y: x (N, L, D) and gate (N, 1, D), float32 or float64, y (N, L, D) as narrow as products are."""
     out: Tensor = _Gated.apply(x, gate, y)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        by_up = F.silu(gate).mul_(grad)
+        by_gate = grad * up
+        torch.ops.aten.silu_backward.grad_input(by_gate, gate, grad_input=by_gate)
+        return by_gate, by_up
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up (Shazeer 2020), of any shape and type; where no gradient will ask for the gate in its memory: it
+    must be nobody else's."""
+    if not torch.is_grad_enabled():
+        return F.silu(gate, inplace=True).mul_(up)
+    out: Tensor = _SwiGLU.apply(gate, up)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -19,8 +19,8 @@ from limner.contracts import Autoregressor, Condition
 from limner.distributions import Categorical
 from limner.errors import UserError, within
 from limner.models.embedding import labelled
-from limner.models.fused import normed_and_turned
-from limner.models.layers import Pointwise, attend, narrow, silu, to_multiple, wide, zeroed
+from limner.models.fused import normed_and_turned, swiglu
+from limner.models.layers import Pointwise, attend, narrow, to_multiple, wide, zeroed
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values of all tokens, (N, heads, T, D) each, to what each hears of those that it may hear."""
@@ -120,7 +120,7 @@ class Block(nn.Module):
         return x + wide(self.dropout(self.out(heard.transpose(1, 2).flatten(2))))
 
     def _mixed(self, x: Tensor, gate: Tensor, up: Tensor) -> Tensor:
-        return x + wide(self.dropout(self.down(silu(gate) * up)))
+        return x + wide(self.dropout(self.down(swiglu(gate, up))))
 
 
 @dataclass

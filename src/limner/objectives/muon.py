@@ -30,8 +30,8 @@ _QUINTICS = (
     (3.505954, -2.626941, 0.525753),
     (2.490591, -1.83468, 0.43688),
 )
-#: In bfloat16 by so much less, that what rounding adds to the largest singular values stays where quintics are small.
-_SAFETY = 1.01
+#: In bfloat16, of x / 1.01: what rounding adds to the largest singular values stays where the next one is small.
+_SAFE = tuple((a / 1.01, b / 1.01**3, c / 1.01**5) for a, b, c in _QUINTICS)
 #: Sharded weights that are put together at once, in numbers.
 _PORTION = 2**26
 
@@ -47,13 +47,18 @@ def orthogonalized(stacks: Sequence[Tensor]) -> list[Tensor]:
 
 def _iterated(x: Tensor) -> Tensor:
     """Of wide matrices (K, R, C), step by step: the squares of small singular values would be lost in bfloat16."""
-    x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32) + 1e-7).to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):
-        for a, b, c in _QUINTICS:
-            a, b, c = a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5
-            square = torch.bmm(x, x.transpose(1, 2))
-            x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+        square = torch.bmm(x, x.transpose(1, 2))
+        norms = _norms(square)
+        x = _stepped(x, square / norms.square(), *_SAFE[0]).div_(norms)
+        for a, b, c in _SAFE[1:]:
+            x = _stepped(x, torch.bmm(x, x.transpose(1, 2)), a, b, c)
     return x
+
+
+def _stepped(x: Tensor, square: Tensor, a: float, b: float, c: float) -> Tensor:
+    """a x + b square x + c square² x."""
+    return torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
 
 
 def _by_squares(wide: Sequence[Tensor]) -> list[Tensor]:
@@ -66,12 +71,17 @@ def _by_squares(wide: Sequence[Tensor]) -> list[Tensor]:
     out = [*wide]
     for which in alike.values():
         squares = torch.cat([torch.bmm(wide[i], wide[i].transpose(1, 2)) for i in which])
-        # The trace is the squared norm, which the iteration wants to begin at one.
-        norms = squares.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].sqrt() + 1e-7
+        norms = _norms(squares)
         factors = _polynomial(squares / norms.square()) / norms
         for i, factor in zip(which, torch.split(factors, [len(wide[i]) for i in which]), strict=True):
             out[i] = torch.bmm(factor, wide[i])
     return out
+
+
+def _norms(squares: Tensor) -> Tensor:
+    """(K, 1, 1), at which the iteration wants to begin, of x xᵀ (K, R, R): the trace is the squared norm."""
+    traces = squares.diagonal(dim1=1, dim2=2).sum(1, dtype=torch.promote_types(squares.dtype, torch.float32))
+    return (traces.sqrt() + 1e-7).to(squares.dtype)[:, None, None]
 
 
 def _polynomial(square: Tensor) -> Tensor:
