@@ -15,6 +15,7 @@ SOURCE = Path(limner.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "allocator",
+        "memory",
         "began",
         "downloads",
         "errors",

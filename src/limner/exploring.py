@@ -184,6 +184,7 @@ def complete(
     seed: int,
     out: Path,
     overwrite: bool,
+    memory: float | None,
 ) -> Outcome:
     """Pictures of which a part is written anew: a row each, what is known of it, the ways, and the picture itself."""
     may_write(out, overwrite, _GRID)
@@ -214,6 +215,7 @@ def complete(
     )
     left = np.where(fresh[..., None], np.array(np.iinfo(pictures.dtype).max // 2, pictures.dtype), pictures)
     rows = np.concatenate([left[:, None], done.pictures, pictures[:, None]], axis=1)
+        memory=memory,
     save_png(grid(rows.reshape(-1, *pictures.shape[1:]), columns=ways + 2), out)
     lines = [f"{len(which)} pictures, {fresh.mean():.0%} of each written anew in {ways} ways: {out}"]
     if done.tokens:
