@@ -474,6 +474,30 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """How well classes can be read off what each layer of a transformer that writes makes of pictures.
+
+    Attributes:
+        model: a run or a snapshot folder, of imagegpt, vqgpt or var.
+        data: the pictures, with classes: --data SOURCE.
+        n: how many of them, of which a fifth is held out.
+        seed: of both choices.
+        penalty: of the classifier's weights, squared.
+        json: print one JSON object, for programs.
+    """
+
+    model: Positional[Path]
+    data: DataConfig = DataConfig("")  # noqa: RUF009 - frozen
+    n: Annotated[int, arg(aliases=["-n"])] = 2000
+    seed: int = 0
+    penalty: float = 1e-3
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return exploring.probe(self.model, self.data, self.n, self.seed, self.penalty)
+
+
+@dataclass(frozen=True)
 class Demo:
     """Train a generator of letters from nothing, draw, judge, and write a report. Needs no network and no pictures.
 
@@ -504,5 +528,6 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": Evaluate,
     "likelihood": Likelihood,
     "compare": Compare,
+    "probe": Probe,
     "demo": Demo,
 }
