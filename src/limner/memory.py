@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from limner.allocator import freed_memory
+
 #: Of each version of control groups: the limit, what is in use, and of its ``memory.stat`` what can be dropped at once.
 _GROUPS = {
     "": ("memory.max", "memory.current", "inactive_file"),
@@ -14,22 +16,25 @@ _GROUPS = {
 }
 
 
-def free_memory(device: torch.device, system: Path = Path("/")) -> int | None:
-    """Bytes that this process may still take: of a GPU, or of the machine and the control groups and limits that it
-    runs in, whichever is least; None where that cannot be told.
-
-    What the process was given before and tensors have given back counts as free on a GPU, and as taken elsewhere
-    (:mod:`limner.allocator`).
-
-    Args:
-        device: where tensors are.
-        system: the root of the file system, in which Linux tells.
-    """
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that tensors may still take on a device, what they have given back to this process included; None where
+    that cannot be told."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type != "cpu":
         return None
+    left = left_by_system()
+    return None if left is None else left + freed_memory()
+
+
+def left_by_system(system: Path = Path("/")) -> int | None:
+    """Bytes that Linux still has for this process: of the machine, of the control groups that it runs in and of its own
+    limit, whichever is least; None where nobody tells.
+
+    Args:
+        system: the root of the file system in which it is told.
+    """
     known = [*_of_machine(system), *_of_groups(system), *_of_process(system)]
     return max(0, min(known)) if known else None
 
