@@ -32,3 +32,28 @@ def faults(how: str) -> int:
 def test_kept_memory_is_not_faulted_in_again() -> None:
     assert faults("keep") < 1_000
     assert faults("return") > 100_000, "the system keeps it anyway: nothing is gained here any more"
+
+
+FREED = """
+import torch
+from limner.allocator import freed_memory, keep_freed_memory
+if not keep_freed_memory():
+    raise SystemExit("unknown here")
+torch.ones(2**24)
+first = freed_memory()
+held = torch.ones(2**24)
+second = freed_memory()
+del held
+print(first, second, freed_memory())
+"""
+
+
+def test_kept_memory_is_known_to_be_free() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True)
+    if "unknown here" in done.stderr:
+        pytest.skip("this C library has no mallopt")
+    before, meanwhile, after = map(int, done.stdout.split())
+    if not before:
+        pytest.skip("this C library has no mallinfo2")
+    assert min(before, after) >= 2**26
+    assert before - meanwhile >= 0.99 * 2**26

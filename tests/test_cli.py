@@ -66,6 +66,7 @@ MISTAKES = [
     (["sample", "RUN", "--solver", "huen", "--out", "NEW.png"], "did you mean 'heun'"),
     (["sample", "RUN", "--steps", "0", "--out", "NEW.png"], "steps is 0"),
     (["sample", "RUN", "-n", "0", "--out", "NEW.png"], "n is 0"),
+    (["sample", "RUN", "--memory", "1", "--out", "NEW.png"], "a limit of memory is for models that write"),
     (["sample", "RUN", "--out", "FILE"], "already exists"),
     (["sample", "RUN", "--out", "NEW.jpg"], ".png"),
     (["sample", "EMPTY", "--out", "NEW.png"], "has no snapshot"),

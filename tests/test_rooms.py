@@ -15,6 +15,7 @@ SOURCE = Path(limner.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "allocator",
+        "memory",
         "began",
         "downloads",
         "errors",
@@ -32,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("features",),
     ("models", "codecs", "data"),
     ("objectives", "sampling", "metrics"),
-    ("training", "latents"),
+    ("training", "latents", "probing"),
     ("recipes", "comparison"),
     ("gallery", "commands", "judging", "exploring", "demo", "signatures", "arguments", "cli"),
 )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from limner.features import load_extractor
     from limner.latents import along, invert_pictures, label_direction, semantic_directions, walk
     from limner.metrics import evaluate
+    from limner.probing import probe
     from limner.recipes import recipe, resume, train
     from limner.sampling import complete, log_likelihood, sample
     from limner.training.snapshot import load
@@ -53,6 +54,7 @@ _HOMES = {
     "load_extractor": "limner.features",
     "log_likelihood": "limner.sampling",
     "open_dataset": "limner.data",
+    "probe": "limner.probing",
     "recipe": "limner.recipes",
     "resume": "limner.recipes",
     "sample": "limner.sampling",
@@ -83,6 +85,7 @@ __all__ = [
     "load_extractor",
     "log_likelihood",
     "open_dataset",
+    "probe",
     "recipe",
     "resume",
     "sample",

@@ -8,6 +8,12 @@ from functools import lru_cache
 # Of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _INT_MAX = 2**31 - 1
+#: What mallinfo2(3) tells, in this order.
+_TOLD = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+
+
+class _Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in _TOLD]
 
 
 @lru_cache(maxsize=1)
@@ -27,3 +33,14 @@ def keep_freed_memory() -> bool:
         return False
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     return bool(mallopt(_TRIM_THRESHOLD, _INT_MAX)) and bool(mallopt(_MMAP_MAX, 0))
+
+
+def freed_memory() -> int:
+    """Bytes that were given back and that this process keeps for what comes next; 0 where the C library does not say so
+    (glibc does, from 2.33 on)."""
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except (OSError, TypeError, AttributeError):
+        return 0
+    mallinfo2.argtypes, mallinfo2.restype = (), _Info
+    return int(mallinfo2().fordblks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
 from limner.sampling import labels_for
 from limner.sampling import sample as draw
-from limner.sampling.draw import BATCH, MOST
+from limner.sampling.draw import BATCH, MOST, together
 from limner.training.averaging import write_average
 from limner.training.costs import flops_per_image
 from limner.training.folders import refuse_taken
@@ -165,6 +166,7 @@ def sample(
     top_p: float | None,
     guide: Path | None,
     size: tuple[int, int] | None,
+    memory: float | None,
     precision: Precision,
     out: Path,
     overwrite: bool,
@@ -184,8 +186,9 @@ def sample(
         world.lead(lambda: refuse_strangers(out, whole))
     files: list[str] = []
     drawn: list[Pixels] = []
+    chosen = together(loaded, guidance=guidance, batch=min(BATCH, n), memory=memory, world=world)
     # As many at a time as all processes draw together, so that they share batches with the same ones as in one draw.
-    for part in slices(n, world.size * BATCH, "drawing" if world.first else None):
+    for part in slices(n, world.size * chosen.batch, "drawing" if world.first else None):
         images = draw(
             loaded,
             part.stop - part.start,
@@ -202,6 +205,8 @@ def sample(
             top_p=top_p,
             guide=worse,
             size=size,
+            batch=chosen.batch,
+            memory=None if chosen.kept is None else math.inf,  # it was looked at above
             precision=precision,
             world=world,
         )
@@ -214,7 +219,12 @@ def sample(
         world.lead(lambda: save_png(grid(np.concatenate(drawn)), out))
         files = [str(out)]
     what = f"{len(files):,} files in {out}" if len(files) != 1 else str(out)
-    return Outcome((f"{n:,} pictures: {what}",), {"files": files, "n": n, "seed": seed, "labels": names})
+    lines, values = [f"{n:,} pictures: {what}"], {"files": files, "n": n, "seed": seed, "labels": names}
+    if chosen.kept is not None:
+        kept = chosen.kept.of(chosen.batch)
+        lines.append(f"  {chosen.batch} at a time, of which {kept / 2**20:,.1f} MiB were kept while they were written")
+        values |= {"batch": chosen.batch, "kept_bytes": kept}
+    return Outcome(tuple(lines), values)
 
 
 def class_names(model: Model, n: int, label: str | None) -> list[str]:

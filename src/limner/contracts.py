@@ -315,7 +315,8 @@ class Autoregressor(nn.Module):
         raise NotImplementedError
 
     def init_state(self, n: int, cond: Condition) -> tuple[Written, Distribution]:
-        """What is kept of n pictures of which nothing is written, and what their first site may be."""
+        """What is kept of n pictures of which nothing is written, and what their first site may be. What is kept, in
+        dataclasses, lists and tuples, takes as much memory now as at the last site."""
         raise NotImplementedError
 
     def step(self, value: Tensor, state: Any) -> tuple[Written, Distribution]:

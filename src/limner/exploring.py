@@ -3,6 +3,7 @@ go on; as those of :mod:`limner.commands`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +26,10 @@ from limner.files import expanded, write_whole
 from limner.judging import as_drawn, numbers_of
 from limner.latents import along, invert_pictures, label_direction, semantic_directions, walk
 from limner.latents.codes import condition, drawn_styles, generator_of, synthesized
+from limner.probing import probe as probed
 from limner.sampling import complete as completed
 from limner.sampling import to_pixels
+from limner.sampling.draw import MOST
 from limner.tensors import save_tensors
 from limner.training.folders import refuse_taken
 from limner.training.grids import grid, save_png
@@ -181,6 +184,7 @@ def complete(
     top_k: int | None,
     top_p: float | None,
     guidance: float | None,
+    memory: float | None,
     seed: int,
     out: Path,
     overwrite: bool,
@@ -211,6 +215,7 @@ def complete(
         top_k=top_k,
         top_p=top_p,
         guidance=guidance,
+        memory=memory,
     )
     left = np.where(fresh[..., None], np.array(np.iinfo(pictures.dtype).max // 2, pictures.dtype), pictures)
     rows = np.concatenate([left[:, None], done.pictures, pictures[:, None]], axis=1)
@@ -228,6 +233,25 @@ def complete(
         )
     values = {"file": str(out), "ways": ways, "unseen": done.unseen, "seed": seed}
     return Outcome(tuple(lines), values | {"kept": done.kept, "tokens": done.tokens})
+
+
+def probe(model: Path, data: DataConfig, n: int, seed: int, penalty: float) -> Outcome:
+    """How well the classes of pictures can be read off every layer: a line each, and one of the pixels."""
+    if not data.source:
+        raise UserError("give pictures with classes with --data: a folder (class = sub-folder), 'mnist' …")
+    within("n", n, 1, MOST)
+    loaded = load(model, device=join().device)
+    found = probed(loaded, as_drawn(loaded, data), n=n, seed=seed, penalty=penalty)
+    rows = (*found.layers, found.pixels)
+    width = max(len(row.name) for row in rows)
+    lines = [f"accuracy of a linear classifier, fitted to {found.trained:,} pictures, on {found.held:,} others"]
+    lines += [f"  {row.name:<{width}}  {row.accuracy:.3f}  [{row.low:.3f}, {row.high:.3f}]" for row in rows]
+    lines.append(
+        f"best: {found.best.name}, {found.best.accuracy:.3f}; the pixels themselves {found.pixels.accuracy:.3f}"
+    )
+    values = {"layers": [asdict(row) for row in found.layers], "pixels": asdict(found.pixels), "best": found.best.name}
+    counts = {"trained": found.trained, "held": found.held, "seed": seed, "penalty": penalty}
+    return Outcome(tuple(lines), values | counts)
 
 
 def _below(known: float, size: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -113,6 +113,8 @@ class Sample:
         top_p: of models that write: only the likeliest values that hold this share together; 1 for all.
         guide: steer away from this worse model of the same pictures instead (autoguidance); a run or a snapshot.
         size: height and width, if not those that the model was made for.
+        memory: of models that write: GiB for what is kept of pictures while they are written, of which as many are
+            written together as fit; half of what is free by default.
         precision: of the network's products; bfloat16 is faster where a machine has it, and changes pictures a little.
         out: a .png for one grid, or a folder for single files, which keep 16 bits where the model has them.
         overwrite: replace the file at --out, or in a folder the pictures of an earlier draw and nothing else.
@@ -133,6 +135,7 @@ class Sample:
     top_p: float | None = None
     guide: Path | None = None
     size: tuple[int, int] | None = None
+    memory: float | None = None
     precision: Precision = "float32"
     out: Path = Path("samples.png")
     overwrite: bool = False
@@ -154,6 +157,7 @@ class Sample:
             self.top_p,
             self.guide,
             self.size,
+            self.memory,
             self.precision,
             self.out,
             self.overwrite,
@@ -249,6 +253,7 @@ class Complete:
         top_k: only so many of the likeliest values; 0 for all.
         top_p: only the likeliest values that hold this share together; 1 for all.
         guidance: how strongly to steer to the class; 1 is off.
+        memory: GiB for what is kept of pictures while they are written, as for limner sample.
         seed: of what is written.
         out: a .png, a row for each picture: what is known, the ways, and the picture itself.
         overwrite: replace the file at --out.
@@ -265,6 +270,7 @@ class Complete:
     top_k: int | None = None
     top_p: float | None = None
     guidance: float | None = None
+    memory: float | None = None
     seed: int = 0
     out: Path = Path("completed.png")
     overwrite: bool = False
@@ -282,6 +288,7 @@ class Complete:
             self.top_k,
             self.top_p,
             self.guidance,
+            self.memory,
             self.seed,
             self.out,
             self.overwrite,
@@ -467,6 +474,30 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """How well classes can be read off what each layer of a transformer that writes makes of pictures.
+
+    Attributes:
+        model: a run or a snapshot folder, of imagegpt, vqgpt or var.
+        data: the pictures, with classes: --data SOURCE.
+        n: how many of them, of which a fifth is held out.
+        seed: of both choices.
+        penalty: of the classifier's weights, squared.
+        json: print one JSON object, for programs.
+    """
+
+    model: Positional[Path]
+    data: DataConfig = DataConfig("")  # noqa: RUF009 - frozen
+    n: Annotated[int, arg(aliases=["-n"])] = 2000
+    seed: int = 0
+    penalty: float = 1e-3
+    json: bool = False
+
+    def run(self) -> Outcome:
+        return exploring.probe(self.model, self.data, self.n, self.seed, self.penalty)
+
+
+@dataclass(frozen=True)
 class Demo:
     """Train a generator of letters from nothing, draw, judge, and write a report. Needs no network and no pictures.
 
@@ -497,5 +528,6 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": Evaluate,
     "likelihood": Likelihood,
     "compare": Compare,
+    "probe": Probe,
     "demo": Demo,
 }

@@ -7,7 +7,7 @@ sites before, so that a site costs its own tokens' products.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -190,14 +190,27 @@ class WritingTransformer(Autoregressor):
 
     def said(self, values: Tensor, cond: Condition) -> Tensor:
         """Logits (N, T, K) of every value, given those of sites before its own."""
+        for x in self._passed(values, cond):  # noqa: B007 - of which the last is wanted
+            pass
+        return self._head(x)
+
+    def features(self, values: Tensor, cond: Condition) -> Tensor:
+        """What each layer makes of values (N, T), averaged over all tokens: the normed inputs of every block, and of
+        the head, (depth + 1, N, D) (Chen et al. 2020, *Generative pretraining from pixels*, sections 2.3 and 2.4)."""
+        norms = [*(block.norm0 for block in self.blocks if isinstance(block, Block)), self.norm]
+        return torch.stack([norm(x).mean(1) for norm, x in zip(norms, self._passed(values, cond), strict=True)])
+
+    def _passed(self, values: Tensor, cond: Condition) -> Iterator[Tensor]:
+        """What every block is given, and the head, (N, T, D) each."""
         x = self.told(values) + self.placed()
         label = self._labelled(cond, len(values))
         if label is not None:
             x = x + label
         turns = self.turns()
+        yield x
         for block in self.blocks:
             x = block(x, turns, self.attention)
-        return self._head(x)
+            yield x
 
     def _head(self, x: Tensor) -> Tensor:
         return wide(self.head(narrow(self.norm(x))))

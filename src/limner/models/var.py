@@ -31,7 +31,8 @@ class VARConfig(TransformerConfig):
 
 @dataclass
 class ScaleState:
-    """What is kept between scales: what every token keeps, and what was written, embedded (N, T, D)."""
+    """What is kept between scales: what every token keeps, and what was written, embedded, of all scales but the last,
+    (N, T, D)."""
 
     tokens: TokenState
     written: Tensor
@@ -98,8 +99,10 @@ class VAR(WritingTransformer):
         return turned(down, across, self.dim // self.heads)[:, None, None]
 
     def init_state(self, n: int, cond: Condition) -> tuple[ScaleState, Categorical]:
-        state = ScaleState(self._begun(n, cond), self.embed.weight.new_zeros(n, sum(self.sites), self.dim))
-        return state, self._next(state.tokens, state.written[:, : self.sites[0]])
+        # The last scale tells no other one, and the first is told of none.
+        written = self.embed.weight.new_zeros(n, sum(self.sites[:-1]), self.dim)
+        state = ScaleState(self._begun(n, cond), written)
+        return state, self._next(state.tokens, written.new_zeros(n, self.sites[0], self.dim))
 
     def step(self, value: Tensor, state: ScaleState) -> tuple[ScaleState, Categorical]:
         """The values (N, V) of a scale are written; ``state`` itself moves on."""

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from limner.contracts import Autoregressor, ExtendConfig, Model, Tokenizer
+from limner.contracts import Autoregressor, Condition, ExtendConfig, Model, Tokenizer
 from limner.errors import UserError, within
 from limner.sampling import extending
-from limner.sampling.draw import BATCH, as_they_draw, labels_for, resolve, to_pixels
+from limner.sampling.draw import BATCH, as_they_draw, labels_for, resolve, to_pixels, together
 from limner.writing import latents_of, touched, written_of
 
 
@@ -48,6 +48,7 @@ def complete(
     guidance: float | None = None,
     config: ExtendConfig | None = None,
     batch: int = BATCH,
+    memory: float | None = None,
 ) -> Completed:
     """Write a part of pictures anew, by a model that writes. What is known stays as it is, to the bit.
 
@@ -64,9 +65,10 @@ def complete(
         temperature, top_k, top_p, guidance: override the model's defaults.
         config: replaces them as a whole.
         batch: samples written together; only memory and speed depend on it.
+        memory: GiB that what is kept of these may take, as for :func:`limner.sample`.
 
     Raises:
-        UserError: the model does not write, or pictures or mask are not of its kind.
+        UserError: the model does not write, pictures or mask are not of its kind, or memory does not hold one of them.
     """
     net, spec, codec, n = model.net, model.spec, model.codec, len(pictures)
     if not isinstance(net, Autoregressor):
@@ -80,27 +82,43 @@ def complete(
     settings = resolve(model, config, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
     assert isinstance(settings, ExtendConfig)
     device = next(net.parameters()).device
-    guided = net if settings.guidance == 1 else extending.Guided(net, settings.guidance)
+    guided = extending.guided(model, settings)
     cond = labels_for(model, n, label).to(device)
     fresh = touched(torch.from_numpy(mask).to(device), codec, spec)
     half = (2**spec.bits - 1) / 2
-    together = max(1, batch // ways)
+    many, some = _shares(model, settings, cond, ways, batch, memory)
     done = []
-    for first in range(0, n, together):
-        part = slice(first, first + together)
-        x = torch.from_numpy(pictures[part].astype(np.float32)).to(device).permute(0, 3, 1, 2) / half - 1
-        samples = torch.arange(first * ways, (first + len(x)) * ways, device=device)
-        every = torch.arange(first, first + len(x), device=device).repeat_interleave(ways)
+    for first in range(0, n, many):
+        numbers = torch.arange(first, min(first + many, n), device=device)
+        given = torch.from_numpy(pictures[first : first + many].astype(np.float32)).to(device)
+        x = given.permute(0, 3, 1, 2) / half - 1
+        parts = []
         with as_they_draw(net), torch.no_grad():
-            known = extending.Known(written_of(x, codec, spec), fresh, ways)
-            values = extending.written(guided, cond.index(every), samples, settings, seed=seed, known=known)
-            drawn = codec.decode(latents_of(values, codec, spec)).clamp(-1, 1)
-        done.append(to_pixels(drawn, spec.bits).reshape(len(x), ways, *pictures.shape[1:]))
+            values = written_of(x, codec, spec)
+            for way in range(0, ways, some):
+                which = torch.arange(way, min(way + some, ways), device=device)
+                known = extending.Known(values, fresh, len(which))
+                samples = (numbers[:, None] * ways + which).flatten()
+                told = cond.index(numbers.repeat_interleave(len(which)))
+                anew = extending.written(guided, told, samples, settings, seed=seed, known=known)
+                drawn = to_pixels(codec.decode(latents_of(anew, codec, spec)).clamp(-1, 1), spec.bits)
+                parts.append(drawn.reshape(len(x), -1, *pictures.shape[1:]))
+        done.append(np.concatenate(parts, axis=1))
     whole = np.where(mask[..., None], np.concatenate(done), pictures[:, None])
     order = fresh.cpu().numpy()
     if not isinstance(codec, Tokenizer):
         return Completed(whole, unseen(order))
     return Completed(whole, unseen(order), kept=int((~order).sum()), tokens=len(order))
+
+
+def _shares(
+    model: Model, config: ExtendConfig, cond: Condition, ways: int, batch: int, memory: float | None
+) -> tuple[int, int]:
+    """How many pictures are completed together, and in how many ways at once. What is known of a picture is kept once
+    more while it is copied for several ways."""
+    each = ways + (ways > 1)
+    found = together(model, config, cond, batch=max(1, batch // ways) * each, memory=memory).batch
+    return (found // each, ways) if found >= each else (1, max(1, found - 1))
 
 
 def unseen(fresh: npt.NDArray[np.bool_]) -> float:

@@ -32,6 +32,7 @@ from limner.contracts import (
 from limner.distributed import ALONE, World
 from limner.errors import UserError, nearest, within
 from limner.sampling import decoding, extending, refining
+from limner.sampling.keeping import Kept, Together, fitting
 from limner.shards import is_sharded
 
 #: Samples drawn together, and most of one draw.
@@ -51,6 +52,7 @@ class Way:
         check: (model, settings, guide), raises a UserError for what cannot be.
         evaluations: of the network for a picture, by the settings.
         draw: (model, cond, samples, settings, seed=, guide=) to latents (N, C, H, W).
+        kept: (model, cond, settings) to what is kept of pictures while they are drawn; None where it is little.
     """
 
     config: type[Any]
@@ -59,6 +61,7 @@ class Way:
     check: Callable[[Model, Any, Model | None], None]
     evaluations: Callable[[Any], int]
     draw: Callable[..., Tensor]
+    kept: Callable[[Model, Condition, Any], Kept] | None = None
 
 
 def _refused(*args: object, **kwargs: object) -> Tensor:
@@ -68,7 +71,13 @@ def _refused(*args: object, **kwargs: object) -> Tensor:
 WAYS: dict[type[Denoiser | Autoregressor | Generator | Codec], Way] = {
     Denoiser: Way(RefineConfig, "refines noise", "noise", refining.checked, refining.evaluations, refining.refined),
     Autoregressor: Way(
-        ExtendConfig, "writes site by site", "uniform numbers", extending.checked, lambda _: 1, extending.extended
+        ExtendConfig,
+        "writes site by site",
+        "uniform numbers",
+        extending.checked,
+        lambda _: 1,
+        extending.extended,
+        extending.kept,
     ),
     Codec: Way(ReconstructConfig, "gives pictures back", "", lambda *_: None, lambda _: 1, _refused),
     Generator: Way(
@@ -99,6 +108,35 @@ def resolve(model: Model, config: SampleConfig | None, guide: Model | None = Non
     resolved: SampleConfig = replace(given, **known)
     way.check(model, resolved, guide)
     return resolved
+
+
+def together(
+    model: Model,
+    config: SampleConfig | None = None,
+    cond: Condition = Condition(),  # noqa: B008 - frozen
+    *,
+    guidance: float | None = None,
+    batch: int = BATCH,
+    memory: float | None = None,
+    world: World = ALONE,
+) -> Together:
+    """How many pictures are drawn together, by :func:`sample` and all that draw: ``batch``, or of a model that writes
+    as many as memory holds what is kept of (:mod:`limner.sampling.keeping`), at least one.
+
+    Args:
+        config, cond, guidance, batch, memory, world: as for :func:`sample`.
+
+    Raises:
+        UserError: one picture does not fit, or the model does not write and a limit is stated.
+    """
+    way, device = way_of(model), next(model.net.parameters()).device
+    within("batch", batch, 1, MOST)
+    if way.kept is None:
+        if memory is not None:
+            raise UserError(f"a limit of memory is for models that write; this one {way.words}; leave it out")
+        return Together(batch)
+    settings = resolve(model, config, guidance=guidance)
+    return fitting(way.kept(model, cond, settings), batch, memory, device, world)
 
 
 @contextmanager
@@ -189,6 +227,7 @@ def sample(
     guide: Model | None = None,
     size: tuple[int, int] | None = None,
     batch: int = BATCH,
+    memory: float | None = None,
     precision: Precision = "float32",
     on_progress: Callable[[int], None] | None = None,
     world: World = ALONE,
@@ -213,13 +252,15 @@ def sample(
         size: (height, width) of the pictures; the model's own by default. Others are worth drawing where the model was
             trained on several.
         batch: samples drawn together; only memory and speed depend on it.
+        memory: of a model that writes: GiB that what is kept of the samples drawn together may take, for which these
+            are as many as fit, at most ``batch``. By default half of what is free; infinity leaves it to ``batch``.
         precision: of the network's products; "bfloat16" is faster where the machine has it, and changes pictures a
             little.
         on_progress: called with the number of pictures that this process has done.
         world: the processes that draw together, from ``limner.join()``.
 
     Raises:
-        UserError: a setting that the model or limner does not know.
+        UserError: a setting that the model or limner does not know, or memory that does not hold a single picture.
     """
     within("n", n, 1, MOST)
     within("first", first, 0, MOST)
@@ -234,6 +275,7 @@ def sample(
     keep_freed_memory()
     cond = labels_for(model, n, label, first).to(device)
     numbers = torch.arange(first, first + n, device=device)
+    batch = together(model, resolved, cond, batch=min(batch, n), memory=memory, world=world).batch
     in_step = any(is_sharded(p) for p in model.net.parameters())
     bits = model.spec.bits
     out = np.zeros((n, *model.spec.size, model.spec.channels), np.uint8 if bits == 8 else np.uint16)

@@ -14,6 +14,7 @@ from limner import random
 from limner.contracts import Autoregressor, Condition, ExtendConfig, Model
 from limner.distributions import Categorical, Distribution
 from limner.errors import UserError
+from limner.sampling.keeping import Kept, kept_by
 from limner.writing import latents_of, written_spec
 
 Change = Callable[[Tensor], Tensor]
@@ -40,9 +41,19 @@ def extended(
     model: Model, cond: Condition, samples: Tensor, config: ExtendConfig, *, seed: int, guide: Model | None
 ) -> Tensor:
     """What the codec decodes (N, C, H, W) of the samples of the given global indices."""
-    assert isinstance(model.net, Autoregressor)
-    net = model.net if config.guidance == 1 else Guided(model.net, config.guidance)
+    net = guided(model, config)
     return latents_of(written(net, cond, samples, config, seed=seed), model.codec, model.spec)
+
+
+def kept(model: Model, cond: Condition, config: ExtendConfig) -> Kept:
+    """What is kept of pictures while they are written."""
+    return kept_by(guided(model, config), cond)
+
+
+def guided(model: Model, config: ExtendConfig) -> Autoregressor:
+    """The network as it writes."""
+    assert isinstance(model.net, Autoregressor)
+    return model.net if config.guidance == 1 else Guided(model.net, config.guidance)
 
 
 @dataclass(frozen=True)
