@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from limner.cli import main
 from limner.codecs import Identity
 from limner.contracts import Condition, ExtendConfig, ImageSpec, Model
 from limner.models import GPTConfig, PixelCNNConfig, VARConfig
-from limner.models.transformer import WritingTransformer
+from limner.models.transformer import Block, WritingTransformer
 from limner.probing import fit, probe
 from limner.training.snapshot import AutoregressorConfig, save_snapshot
 
@@ -47,8 +48,8 @@ def test_features_of_one_layer_are_those_by_hand() -> None:
     places = (state["rows.weight"][:, None] + state["columns.weight"]).reshape(6, 8)
     x = before + places + state["label.weight"][0]
     first = normed(x, state["blocks.0.norm0.weight"])
-    block, heard = net.blocks[0], torch.zeros(4, 6, 2, 4, dtype=torch.float64)
-    query, key, value = block._heard(x, net.turns())  # type: ignore[operator]  # tested where networks are
+    block, heard = cast(Block, net.blocks[0]), torch.zeros(4, 6, 2, 4, dtype=torch.float64)
+    query, key, value = block._heard(block.qk(first), block.value(first), net.turns())  # tested where networks are
     for head in range(2):
         scores = query[:, head] @ key[:, head].transpose(1, 2) / 2
         heard[:, :, head] = scores.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf).softmax(-1) @ value[:, head]
