@@ -169,14 +169,18 @@ class WritingTransformer(Autoregressor):
 
     def said(self, values: Tensor, cond: Condition) -> Tensor:
         """Logits (N, T, K) of every value, given those of sites before its own."""
-        x = self.told(values) + self.placed()
-        label = self._labelled(cond, len(values))
+        return self._head(self.through(self.told(values), cond))
+
+    def through(self, x: Tensor, cond: Condition) -> Tensor:
+        """What all tokens, side by side, make of what they are told, (N, T, D) each."""
+        x = x + self.placed()
+        label = self._labelled(cond, len(x))
         if label is not None:
             x = x + label
         turns = self.turns()
         for block in self.blocks:
             x = block(x, turns, self.attention)
-        return self._head(x)
+        return x
 
     def _head(self, x: Tensor) -> Tensor:
         return wide(self.head(narrow(self.norm(x))))
@@ -188,9 +192,10 @@ class WritingTransformer(Autoregressor):
 
     def _begun(self, n: int, cond: Condition) -> TokenState:
         """What is kept of n pictures of which nothing is written."""
-        shape, weight = (n, self.heads, sum(self.sites), self.dim // self.heads), self.embed.weight
+        placed, weight = self.placed(), self.embed.weight
+        shape = (n, self.heads, len(placed), self.dim // self.heads)
         memories = [Memory(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.blocks]
-        return TokenState(0, self._labelled(cond, n), self.placed(), self.turns(), memories)
+        return TokenState(0, self._labelled(cond, n), placed, self.turns(), memories)
 
     def _next(self, state: TokenState, x: Tensor) -> Categorical:
         """What the next site may be, whose tokens are told x (N, V, D); ``state`` moves on."""
