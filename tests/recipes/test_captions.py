@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from test_every_recipe import BATCH, small
 import limner
 from limner.cli import main
 from limner.contracts import Model
-from limner.data import Dataset
+from limner.data import DataConfig, Dataset
 from limner.distributed import ALONE
 from limner.errors import UserError
 from limner.recipes import CaptionedRecipe, recipe, resume, train
 from limner.sampling import complete, condition_for, log_likelihood
 from limner.text import TextConfig
+from limner.training.averaging import write_average
 from limner.training.captions import reading_of
 from limner.training.checkpoint import checkpoints
 from limner.training.opening import batches_of, before_it
@@ -137,6 +139,35 @@ def test_a_run_goes_on_by_its_own_tokens(run: Path, tmp_path: Path) -> None:
     resume(broken, show=False)
     for part in ("model.safetensors", "tokenizer.json", "config.json"):
         assert (broken / "snapshot" / part).read_bytes() == (run / "snapshot" / part).read_bytes()
+
+
+def test_another_average_of_the_weights_reads_too(bars: Path, tmp_path: Path) -> None:
+    chosen, run = settings(), tmp_path / "run"
+    chosen = replace(
+        chosen,
+        training=replace(chosen.training, ema_profiles=(0.05, 0.1), checkpoint_seconds=60.0),
+        watch=replace(chosen.watch, grids=0, judge=0),
+    )
+    train(chosen, str(bars.with_name("captioned")), out=run, images=20 * BATCH, show=False)
+    write_average(run, 0.1, tmp_path / "wide")
+    wide = limner.load(tmp_path / "wide")
+    assert wide.prompts == limner.load(run).prompts
+    assert limner.sample(wide, 2, prompt=LIES).shape == (2, 13, 11, 1)
+
+
+def test_captions_of_a_stream_are_missed(pictures: Dataset, bars: Path, tmp_path: Path) -> None:
+    assert pictures.captions is not None
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        for i, (file, text) in enumerate(
+            zip(sorted(bars.with_name("captioned").rglob("*.png")), pictures.captions, strict=True)
+        ):
+            (tmp_path / "text").write_text(text)
+            archive.add(file, f"{i:04d}.png")
+            archive.add(tmp_path / "text", f"{i:04d}.txt")
+    source = DataConfig(str(tmp_path / "shard.tar"), stream="on")
+    with pytest.raises(UserError, match=r"left out because it is decoded as it goes: give --data\.stream off"):
+        train(settings(), source, out=tmp_path / "run", images=BATCH, show=False)
+    train(settings(), replace(source, stream="off"), out=tmp_path / "run", images=BATCH, show=False)
 
 
 def test_likelihoods_are_given_the_captions_where_there_are_some(model: Model, pictures: Dataset) -> None:
