@@ -116,7 +116,7 @@ class CaptionedRecipe(TokenRecipe):
         net = config.network()
         assert isinstance(net, Captioned)
         objective = CaptionedLikelihood(net, self.objective, self.optimizer, spec)
-        evaluations = min(_EVALUATIONS, len(net.sites))
+        evaluations = min(_EVALUATIONS, len(net.sites)) * (1 if self.sampling.guidance == 1 else 2)
         tokenizer = None if reading is None else reading.tokenizer
         model = replace(config.model(net), text=tokenizer)
         return Lesson(objective, "autoregressor", model, config, evaluations, text=tokenizer)
