@@ -63,6 +63,7 @@ MISTAKES = [
     (["train", "edm", "--resume", "RUN"], "edm and --resume do not go together"),
     (["sample", "RUN", "--label", "2", "--out", "NEW.png"], "out of range"),
     (["sample", "RUN", "--label", "seven", "--out", "NEW.png"], "label 'seven' is unknown"),
+    (["sample", "RUN", "--prompt", "a bar", "--out", "NEW.png"], "trained without captions; leave --prompt out"),
     (["sample", "RUN", "--solver", "huen", "--out", "NEW.png"], "did you mean 'heun'"),
     (["sample", "RUN", "--steps", "0", "--out", "NEW.png"], "steps is 0"),
     (["sample", "RUN", "-n", "0", "--out", "NEW.png"], "n is 0"),
@@ -298,7 +299,7 @@ def test_recipes_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 #: One of each class of settings; of others, what each is made of takes seconds to count.
-COUNTED = ("flow", "consistency", "dcgan", "drift", "vae", "vqgpt", "var", "kl-codec", "vq-codec", "palette")
+COUNTED = ("flow", "consistency", "dcgan", "drift", "vae", "vqgpt", "var", "dalle", "kl-codec", "vq-codec", "palette")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limner.contracts import Bound, Level, Prediction
+from limner.contracts import Bound, Condition, Level, Prediction
 
 NUMBER = st.floats(-3, 3).map(lambda value: torch.full((1, 1, 1, 1), value, dtype=torch.float64))
 WEIGHT = st.floats(0.01, 10).map(lambda value: torch.tensor([value], dtype=torch.float64))
@@ -67,3 +67,23 @@ def test_pure_noise_is_no_obstacle_to_v_and_the_velocity(of: object) -> None:
 def test_bits_per_dimension() -> None:
     """A fair coin a dimension is one bit."""
     assert Bound(torch.tensor([10 * math.log(0.5)]), "exact").bits_per_dimension(10).item() == pytest.approx(1.0)
+
+
+def test_a_condition_of_two_parts_goes_together() -> None:
+    """Label and text are moved, chosen, set free and joined alike."""
+    label, text = torch.tensor([2, 0, 1]), torch.arange(12).reshape(3, 4)
+    both, some = Condition(label, text), Condition(text=text)
+    freed = both.dropped(torch.tensor([True, False, True]))
+    assert freed.label is not None
+    assert freed.text is not None
+    assert freed.label.tolist() == [-1, 0, -1]
+    assert freed.text.tolist() == [[-1] * 4, [4, 5, 6, 7], [-1] * 4]
+    assert some.dropped().label is None
+    assert torch.equal(some.dropped().text, torch.full((3, 4), -1))
+    assert torch.equal(both.index(slice(1, 3)).text, text[1:])
+    joined = Condition.cat([both, freed])
+    assert torch.equal(joined.label, torch.cat([label, freed.label]))
+    assert torch.equal(joined.text, torch.cat([text, freed.text]))
+    with pytest.raises(ValueError, match="with and without a label"):
+        Condition.cat([both, some])
+    assert Condition.cat([Condition(), Condition()]) == Condition()

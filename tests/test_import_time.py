@@ -7,7 +7,17 @@ import sys
 
 import pytest
 
-HEAVY = ("matplotlib", "tensorboard", "PIL", "tyro", "rich", "pydantic", "scipy", "torch.utils.tensorboard")
+HEAVY = (
+    "matplotlib",
+    "tensorboard",
+    "PIL",
+    "tyro",
+    "rich",
+    "pydantic",
+    "tokenizers",
+    "scipy",
+    "torch.utils.tensorboard",
+)
 
 
 def modules_after(line: str) -> set[str]:
@@ -27,7 +37,7 @@ def test_importing_limner_is_light() -> None:
 
 @pytest.mark.parametrize("line", ["from limner import sample, load", "from limner import evaluate, open_dataset"])
 def test_using_it_from_python_loads_no_command_line_and_no_plots(line: str) -> None:
-    assert not modules_after(line) & {"matplotlib", "tyro", "rich", "scipy", "torch.utils.tensorboard"}
+    assert not modules_after(line) & {"matplotlib", "tokenizers", "tyro", "rich", "scipy", "torch.utils.tensorboard"}
 
 
 def test_every_public_name_resolves() -> None:

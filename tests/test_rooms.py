@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "files",
         "config",
         "tensors",
+        "text",
         "distributions",
         "contracts",
         "writing",
@@ -127,7 +128,7 @@ def test_what_only_tests_and_benchmarks_have_is_never_imported() -> None:
 
 def test_what_is_slow_to_import_waits_until_it_is_used() -> None:
     """Outside of the command line, which cannot do without its parser."""
-    slow = {"matplotlib", "tensorboard", "rich", "pydantic", "transformers", "pydicom", "datasets"}
+    slow = {"matplotlib", "tensorboard", "rich", "pydantic", "tokenizers", "transformers", "pydicom", "datasets"}
     for path in FILES:
         for line, name in at_import(path):
             assert name.split(".")[0] not in slow, f"{path.relative_to(SOURCE)}:{line} imports {name} at once"

@@ -20,7 +20,7 @@ from limner.gallery import in_turn, put, refuse_strangers
 from limner.recipes import RECIPES, SIZES, AnyRecipe, Size, recipe
 from limner.recipes import resume as resume_run
 from limner.recipes import train as train_run
-from limner.sampling import labels_for
+from limner.sampling import condition_for, labels_for
 from limner.sampling import sample as draw
 from limner.sampling.draw import BATCH, MOST, together
 from limner.training.averaging import write_average
@@ -156,6 +156,7 @@ def sample(
     n: int,
     seed: int,
     label: str | None,
+    prompt: str | None,
     steps: int | None,
     solver: str | None,
     guidance: float | None,
@@ -180,13 +181,14 @@ def sample(
     if out.suffix and n > _GRID:
         raise UserError(f"{n:,} pictures are too many for one grid; give --out a folder for single files")
     worse = None if guide is None else load(guide, device=world.device)
+    told = condition_for(loaded, 1, label, prompt)
     names = class_names(loaded, n, label)
     whole = in_turn(names[: len(loaded.labels) if label is None else 1], n)
     if not out.suffix:
         world.lead(lambda: refuse_strangers(out, whole))
     files: list[str] = []
     drawn: list[Pixels] = []
-    chosen = together(loaded, guidance=guidance, batch=min(BATCH, n), memory=memory, world=world)
+    chosen = together(loaded, None, told, guidance=guidance, batch=min(BATCH, n), memory=memory, world=world)
     # As many at a time as all processes draw together, so that they share batches with the same ones as in one draw.
     for part in slices(n, world.size * chosen.batch, "drawing" if world.first else None):
         images = draw(
@@ -194,6 +196,7 @@ def sample(
             part.stop - part.start,
             first=part.start,
             label=label,
+            prompt=prompt,
             seed=seed,
             steps=steps,
             solver=solver,
@@ -219,12 +222,27 @@ def sample(
         world.lead(lambda: save_png(grid(np.concatenate(drawn)), out))
         files = [str(out)]
     what = f"{len(files):,} files in {out}" if len(files) != 1 else str(out)
-    lines, values = [f"{n:,} pictures: {what}"], {"files": files, "n": n, "seed": seed, "labels": names}
+    values = {"files": files, "n": n, "seed": seed, "labels": names} | _asked(loaded, prompt)
+    lines = [f"{n:,} pictures: {what}", *_cut(loaded, prompt)]
     if chosen.kept is not None:
         kept = chosen.kept.of(chosen.batch)
         lines.append(f"  {chosen.batch} at a time, of which {kept / 2**20:,.1f} MiB were kept while they were written")
         values |= {"batch": chosen.batch, "kept_bytes": kept}
     return Outcome(tuple(lines), values)
+
+
+def _cut(model: Model, prompt: str | None) -> list[str]:
+    """What is to be said of a prompt that is too long."""
+    if model.text is None or prompt is None or not model.text.too_long([prompt]):
+        return []
+    return [f"  the model hears the first {model.text.length} tokens of the prompt: the rest is cut"]
+
+
+def _asked(model: Model, prompt: str | None) -> dict[str, Any]:
+    """What the pictures were to show, in turn."""
+    if model.text is None:
+        return {}
+    return {"prompts": [*model.prompts] if prompt is None else [prompt]}
 
 
 def class_names(model: Model, n: int, label: str | None) -> list[str]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from limner.distributions import Distribution
 from limner.errors import UserError, within
+from limner.text import NO_TOKEN, CaptionTokenizer
 
 Mode = Literal["L", "RGB", "RGBA"]
 CHANNELS: dict[str, int] = {"L": 1, "RGB": 3, "RGBA": 4}
@@ -91,9 +92,11 @@ class Condition:
     """What steers a sample. Every field may be None: then the model is free in it.
 
     ``label``: (N,) int64; -1 is the null label, which a model trained with condition dropout knows as "any".
+    ``text``: (N, L) int64, numbers of text tokens; -1 is none, and a text of nothing else is "any text".
     """
 
     label: Tensor | None = None
+    text: Tensor | None = None
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
         fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
@@ -107,20 +110,24 @@ class Condition:
 
     def dropped(self, drop: Tensor | None = None) -> Condition:
         """The condition with the samples where ``drop`` (N,) bool is true set free; all of them if it is None."""
-        if self.label is None:
-            return self
-        null = torch.full_like(self.label, -1)
-        return Condition(label=null if drop is None else torch.where(drop, null, self.label))
+
+        def free(value: Tensor) -> Tensor:
+            null = torch.full_like(value, NO_TOKEN)
+            return null if drop is None else torch.where(drop.reshape(-1, *[1] * (value.ndim - 1)), null, value)
+
+        return self._map(free)
 
     @staticmethod
     def cat(parts: list[Condition]) -> Condition:
-        labels = [part.label for part in parts]
-        present = [label for label in labels if label is not None]
-        if not present:
-            return Condition()
-        if len(present) != len(labels):
-            raise ValueError("conditions with and without labels cannot be joined; drop the labels first")
-        return Condition(label=torch.cat(present))
+        joined: dict[str, Tensor] = {}
+        for name in (f.name for f in dataclasses.fields(Condition)):
+            values = [getattr(part, name) for part in parts]
+            present = [value for value in values if value is not None]
+            if present and len(present) != len(values):
+                raise ValueError(f"conditions with and without a {name} cannot be joined; drop the {name}s first")
+            if present:
+                joined[name] = torch.cat(present)
+        return Condition(**joined)
 
 
 @dataclass(frozen=True)
@@ -322,6 +329,15 @@ class Autoregressor(nn.Module):
     def step(self, value: Tensor, state: Any) -> tuple[Written, Distribution]:
         """Write the values (N, V) of a site: what is kept then, and what the next site may be. The state that was
         given is used up; the last site's values are not written."""
+        raise NotImplementedError
+
+
+class Captioned(Autoregressor):
+    """Writes a picture after its text, and knows how likely the text is too."""
+
+    def log_probs(self, values: Tensor, cond: Condition) -> tuple[Tensor, Tensor]:
+        """ln p, in nats, of each site given the text and the sites before it, (N, S), and of each of the text's tokens
+        given those before it, (N, L), which is 0 where there is none."""
         raise NotImplementedError
 
 
@@ -535,7 +551,9 @@ class Model:
         spec: of the pictures.
         labels: names of the classes in the order of their numbers, () if there are none.
         defaults: how samples are drawn.
-        unconditional: whether it also knows pictures without their class, as classifier-free guidance needs.
+        unconditional: whether it also knows pictures without their class or text, as classifier-free guidance needs.
+        text: reads texts, where the model draws what they say; there are no classes then.
+        prompts: texts that it draws in turn where nobody says what to draw.
     """
 
     net: Denoiser | Autoregressor | Generator | Codec
@@ -544,3 +562,5 @@ class Model:
     labels: tuple[str, ...]
     defaults: SampleConfig
     unconditional: bool = True
+    text: CaptionTokenizer | None = None
+    prompts: tuple[str, ...] = ()

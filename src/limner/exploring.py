@@ -23,7 +23,7 @@ from limner.errors import UserError, within
 from limner.features import classify, load_extractor
 from limner.features.extractor import as_tensor
 from limner.files import expanded, write_whole
-from limner.judging import as_drawn, numbers_of
+from limner.judging import as_drawn, captions_of, numbers_of
 from limner.latents import along, invert_pictures, label_direction, semantic_directions, walk
 from limner.latents.codes import condition, drawn_styles, generator_of, synthesized
 from limner.probing import probe as probed
@@ -180,6 +180,7 @@ def complete(
     ways: int,
     known: float,
     mask: Path | None,
+    prompt: str | None,
     temperature: float | None,
     top_k: int | None,
     top_p: float | None,
@@ -203,6 +204,7 @@ def complete(
     label = None
     if loaded.labels and real.label is not None:
         label = numbers_of(loaded, real.labels, real.label[which]).tolist()
+    own = captions_of(loaded, real, which)
     pictures = np.ascontiguousarray(real.images[which])
     done = completed(
         loaded,
@@ -210,6 +212,7 @@ def complete(
         fresh,
         ways=ways,
         label=label,
+        prompt=own if prompt is None and own and all(map(str.strip, own)) else prompt,
         seed=seed,
         temperature=temperature,
         top_k=top_k,

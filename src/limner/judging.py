@@ -13,7 +13,7 @@ import numpy.typing as npt
 from limner.commands import Outcome, measure_lines
 from limner.comparison import JUDGED, free, table, write_page
 from limner.comparison import compare as side_by_side
-from limner.comparison.contenders import fits, told_of, told_of_classes
+from limner.comparison.contenders import fits, told_of, told_of_classes, told_of_prompts
 from limner.contracts import Model
 from limner.data import DataConfig, Dataset
 from limner.distributed import ALONE, World, join
@@ -69,6 +69,7 @@ def evaluate(
         if asked is not None:
             labels = [model.labels[number] for number in asked]
             notes += told_of_classes(images, model.labels, real)
+        notes += told_of_prompts(images, model)
     else:
         given = open_together(reference.like(real.spec, images), world)
         if classes and not given.labels:
@@ -187,7 +188,10 @@ def likelihood(model: Path, reference: DataConfig, n: int, seed: int, steps: int
     real = as_drawn(loaded, reference)
     which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
     label = numbers_of(loaded, real.labels, real.label[which]) if loaded.labels and real.label is not None else None
-    bound = log_likelihood(loaded, real.images[which], label=label, seed=seed, steps=steps, codes=codes)
+    captions = captions_of(loaded, real, which)
+    bound = log_likelihood(
+        loaded, real.images[which], label=label, captions=captions, seed=seed, steps=steps, codes=codes
+    )
     told, unit = (
         (bound.nats_per_token(), "nats a token")
         if bound.tokens
@@ -213,6 +217,13 @@ def numbers_of(model: Model, names: tuple[str, ...], label: npt.NDArray[np.int64
     if unknown:
         raise UserError(f"the pictures have the class '{unknown[0]}', which this model does not know")
     return np.array([model.labels.index(name) for name in names])[label]
+
+
+def captions_of(model: Model, pictures: Dataset, which: npt.NDArray[np.int64]) -> list[str] | None:
+    """The captions of these pictures, None where the model reads none or there are none."""
+    if model.text is None or pictures.captions is None:
+        return None
+    return [pictures.captions[row] for row in which.tolist()]
 
 
 def _report_lines(found: Sequence[Row]) -> list[str]:

@@ -103,9 +103,11 @@ class Sample:
         n: how many.
         seed: picture i depends on seed and i alone, not on how many are drawn.
         label: a class by name or number; all classes in turn by default.
+        prompt: of models that read texts, what the pictures are to show: --prompt "a red circle on white"; by default
+            captions that the model remembers of its training, in turn.
         steps: of the solver; more are slower and finer.
         solver: euler, heun, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde or unipc; jump for models of few steps.
-        guidance: how strongly to steer to the class; 1 is off.
+        guidance: how strongly to steer to the class or the text; 1 is off.
         truncation: of generators: below 1 pictures are more typical and less various.
         cut: of generators: codes are drawn from a normal distribution cut at so many standard deviations.
         temperature: of models that write: below 1 pictures are more typical and less various.
@@ -125,6 +127,7 @@ class Sample:
     n: Annotated[int, arg(aliases=["-n"])] = 64
     seed: int = 0
     label: str | None = None
+    prompt: str | None = None
     steps: int | None = None
     solver: str | None = None
     guidance: float | None = None
@@ -147,6 +150,7 @@ class Sample:
             self.n,
             self.seed,
             self.label,
+            self.prompt,
             self.steps,
             self.solver,
             self.guidance,
@@ -249,10 +253,11 @@ class Complete:
         ways: in which each is completed.
         known: share of the rows, from above, that stays.
         mask: a picture of the same size instead, white where pixels are to be written.
+        prompt: of models that read texts, what the pictures show; their own captions by default, where they have some.
         temperature: below 1 pictures are more typical and less various.
         top_k: only so many of the likeliest values; 0 for all.
         top_p: only the likeliest values that hold this share together; 1 for all.
-        guidance: how strongly to steer to the class; 1 is off.
+        guidance: how strongly to steer to the class or the text; 1 is off.
         memory: GiB for what is kept of pictures while they are written, as for limner sample.
         seed: of what is written.
         out: a .png, a row for each picture: what is known, the ways, and the picture itself.
@@ -266,6 +271,7 @@ class Complete:
     ways: int = 6
     known: float = 0.5
     mask: Path | None = None
+    prompt: str | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -284,6 +290,7 @@ class Complete:
             self.ways,
             self.known,
             self.mask,
+            self.prompt,
             self.temperature,
             self.top_k,
             self.top_p,

@@ -13,12 +13,14 @@ from torch import Tensor
 from limner.contracts import Autoregressor, Condition, ImageSpec
 from limner.distributions import Categorical, Distribution
 from limner.errors import UserError
-from limner.models import AutoregressorNetConfig, GPTConfig, PixelCNNConfig, PixelCNNPPConfig, VARConfig
+from limner.models import AutoregressorNetConfig, DalleConfig, GPTConfig, PixelCNNConfig, PixelCNNPPConfig, VARConfig
+from limner.models.dalle import Dalle
 from limner.models.logistic_mixture import LogisticMixture
 from limner.models.pixelcnn import PixelCNN
 from limner.models.pixelcnn_pp import PixelCNNPP
 from limner.models.scales import brought_down, brought_up, mixing
 from limner.models.transformer import WritingTransformer
+from limner.text import TextConfig
 
 SPECS = {
     "grey": ImageSpec(1, (6, 7), "L"),
@@ -38,6 +40,7 @@ NETS: dict[str, AutoregressorNetConfig] = {
     "pixelcnn": PixelCNNConfig(width=48, depth=4),
     "gpt": GPTConfig(width=16, depth=2, heads=2),
     "var": VARConfig(width=16, depth=2, heads=2),
+    "dalle": DalleConfig(width=16, depth=2, heads=2, text=TextConfig(300, 5)),
 }
 
 
@@ -114,7 +117,9 @@ def case(config: AutoregressorNetConfig, spec: ImageSpec, classes: int = 3) -> C
 
 
 def told(n: int) -> Condition:
-    return Condition(torch.arange(n) % 4 - 1)  # the null label among them
+    """Labels, the null label among them, and texts of all lengths, for who hears them."""
+    numbers = torch.arange(5 * n).reshape(n, 5) % 300
+    return Condition(torch.arange(n) % 4 - 1, torch.where(torch.arange(5) < torch.arange(n)[:, None] % 6, numbers, -1))
 
 
 def written(net: Autoregressor, uniforms: Callable[[int], Tensor], cond: Condition) -> tuple[Tensor, Tensor]:
@@ -201,6 +206,49 @@ def test_a_class_is_heard_and_no_class_is_the_null_label(config: AutoregressorNe
     null, first = (one.net.log_prob(values, Condition(torch.full((2,), label))) for label in (-1, 0))
     torch.testing.assert_close(one.net.log_prob(values, Condition()), null)
     assert float((first - null).abs().min()) > 0
+
+
+def dalle() -> Dalle:
+    net = case(NETS["dalle"], SPECS["tokens"]).net
+    assert isinstance(net, Dalle)
+    return net
+
+
+@torch.no_grad()
+def test_a_text_is_heard_and_one_without_tokens_is_no_text() -> None:
+    net, values = dalle(), torch.randint(0, 50, (2, 12))
+    text = torch.tensor([[3, 200, 7, -1, -1], [3, 201, 7, -1, -1]])
+    first, other = net.log_prob(values[:1].expand(2, -1), Condition(text=text))
+    assert float((first - other).abs().min()) > 0
+    none = net.log_prob(values, Condition(text=torch.full((2, 5), -1)))
+    assert torch.equal(net.log_prob(values, Condition()), none)
+    assert float((net.log_prob(values, Condition(text=text)) - none).abs().min()) > 0
+
+
+@torch.no_grad()
+def test_a_texts_tokens_follow_from_those_before_them_and_from_no_picture() -> None:
+    net, values = dalle(), torch.randint(0, 50, (1, 12))
+    text = torch.tensor([[3, 200, 7, 299, -1]])
+    sites, words = net.log_probs(values, Condition(text=text))
+    assert torch.equal(sites, net.log_prob(values, Condition(text=text)))
+    assert words.shape == (1, 5)
+    assert float(words[0, 4]) == 0
+    assert float(words[0, :4].max()) < 0
+    assert torch.equal(net.log_probs((values + 1) % 50, Condition(text=text))[1], words)
+    for place in range(4):
+        other = text.clone()
+        other[0, place] = 100
+        moved = (net.log_probs(values, Condition(text=other))[1] - words).abs()[0, :4]
+        assert float(moved[:place].sum()) == 0
+        assert float(moved[place:].min()) > 0
+
+
+@torch.no_grad()
+def test_all_first_words_have_probability_one_together() -> None:
+    net, text = dalle(), torch.full((300, 5), -1)
+    text[:, 0] = torch.arange(300)
+    words = net.log_probs(torch.zeros(300, 12, dtype=torch.int64), Condition(text=text))[1]
+    torch.testing.assert_close(float(words[:, 0].exp().sum()), 1.0, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("spec", [SPECS["grey"], ImageSpec(3, (4, 5), "RGB")])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from test_every_recipe import small
+from test_every_recipe import pictures_for, small
 from torch import Tensor
 
 from limner.data import Dataset, open_dataset
@@ -15,6 +15,7 @@ from limner.distributed import ALONE, World, join
 from limner.models.layers import Together
 from limner.objectives import Batch
 from limner.tensors import save_tensors
+from limner.training.captions import reading_of
 from limner.training.checkpoint import load_checkpoint
 from limner.training.opening import batches_of, before_it, lesson_of
 from limner.training.trainer import Trainer
@@ -31,12 +32,13 @@ def trainer(name: str, dataset: Dataset, world: World, parts: int = PARTS) -> Tr
     changed: dict[str, Any] = {"dropout": 0.0} if hasattr(settings.net, "dropout") else {}
     settings = replace(settings, net=replace(settings.net, **changed))
     before = before_it(settings.codec_source(), settings, dataset, ALONE, show=False)
-    lesson = lesson_of(settings, dataset, ALONE, before)
+    reading = reading_of(settings, dataset, ALONE, show=False)
+    lesson = lesson_of(settings, dataset, ALONE, before, reading)
     # What looks at whole batches sees the micro-batches of one process, of which another has others.
     if any(isinstance(part, Together) for part in lesson.objective.modules()):
         parts = 1
     settings = replace(settings, training=replace(settings.training, batch=BATCH, accumulate=parts))
-    given = batches_of(settings, dataset, ALONE, labelled=True, behind=before)
+    given = batches_of(settings, dataset, ALONE, labelled=True, behind=before, reading=reading)
 
     def batches(first: int, count: int) -> Batch:
         batch = given(first, count)
@@ -83,8 +85,8 @@ def together(bars: Path, folder: Path, names: tuple[str, ...], starts: tuple[int
     """As one of several processes: from each state in ``folder/RECIPE/START`` one iteration, and on to the end of
     some."""
     world = join()
-    dataset = open_dataset(str(bars), cache=folder / "cache", progress=False)
     for name in names:
+        dataset = open_dataset(str(pictures_for(name, bars)), cache=folder / "cache", progress=False)
         for start in starts:
             run = trainer(name, dataset, world)
             run.progress = load_checkpoint(folder / name / str(start), run.state)

@@ -18,6 +18,7 @@ from limner.contracts import Codec, RefineConfig
 from limner.distributed import ALONE
 from limner.models import (
     CodecNetConfig,
+    DalleConfig,
     DCGANConfig,
     DiTConfig,
     GPTConfig,
@@ -34,8 +35,10 @@ from limner.models import (
     VQCodecConfig,
 )
 from limner.models.layers import Together
-from limner.recipes import RECIPES, AnyRecipe, TokenRecipe, recipe, resume, train
+from limner.recipes import RECIPES, AnyRecipe, CaptionedRecipe, TokenRecipe, recipe, resume, train
 from limner.tensors import load_tensors
+from limner.text import TextConfig
+from limner.training.captions import reading_of
 from limner.training.checkpoint import checkpoints
 from limner.training.config import WatchConfig
 from limner.training.opening import before_it, lesson_of
@@ -54,6 +57,7 @@ SHAPES: dict[type, dict[str, object]] = {
     PixelCNNConfig: {"width": 6, "depth": 1, "dropout": 0.1},
     GPTConfig: {"width": 16, "depth": 1, "heads": 2, "dropout": 0.1},
     VARConfig: {"width": 16, "depth": 1, "heads": 2, "dropout": 0.1},
+    DalleConfig: {"width": 16, "depth": 1, "heads": 2, "dropout": 0.1, "text": TextConfig(280, 8)},
     KLCodecConfig: {"width": 6, "channels": 2},
     VQCodecConfig: {"width": 6, "channels": 2, "codes": 12},
     PaletteConfig: {"colours": 12},
@@ -63,6 +67,7 @@ SHAPES: dict[type, dict[str, object]] = {
 CODECS: dict[type, CodecNetConfig] = {
     GPTConfig: VQCodecConfig(width=6, channels=2, codes=12),
     VARConfig: VQCodecConfig(width=6, channels=2, codes=12, scales=(1, 2, 4)),
+    DalleConfig: VQCodecConfig(width=6, channels=2, codes=12),
 }
 
 
@@ -83,6 +88,11 @@ def small(name: str, **training: object) -> AnyRecipe:
     )
 
 
+def pictures_for(name: str, bars: Path) -> Path:
+    """Those that the recipe can learn: some need captions."""
+    return bars.with_name("captioned") if isinstance(recipe(name), CaptionedRecipe) else bars
+
+
 def name_of(run: Path) -> str:
     """The recipe of a run."""
     return str(json.loads((run / "recipe.json").read_text())["recipe"])
@@ -92,7 +102,7 @@ def name_of(run: Path) -> str:
 def run(request: pytest.FixtureRequest, bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbed, with a checkpoint at every iteration."""
     out = tmp_path_factory.mktemp(request.param) / "run"
-    train(small(request.param), str(bars), out=out, images=IMAGES, show=False)
+    train(small(request.param), str(pictures_for(request.param, bars)), out=out, images=IMAGES, show=False)
     return out
 
 
@@ -154,9 +164,10 @@ def test_micro_batches_give_the_same_weights(run: Path, bars: Path, tmp_path: Pa
     """Without dropout, whose noise is drawn a batch at a time, cutting a batch only changes the order of sums, but for
     what looks at whole batches, and sees their parts."""
     name = name_of(run)
-    settings, pictures = small(name), limner.open_dataset(str(bars), progress=False)
+    source = str(pictures_for(name, bars))
+    settings, pictures = small(name), limner.open_dataset(source, progress=False)
     before = before_it(settings.codec_source(), settings, pictures, ALONE, show=False)
-    objective = lesson_of(settings, pictures, ALONE, before).objective
+    objective = lesson_of(settings, pictures, ALONE, before, reading_of(settings, pictures, ALONE)).objective
     if any(isinstance(part, Together) for part in objective.modules()):
         pytest.skip("it looks at whole batches")
     ends = []
@@ -166,7 +177,7 @@ def test_micro_batches_give_the_same_weights(run: Path, bars: Path, tmp_path: Pa
             settings = dataclasses.replace(settings, net=dataclasses.replace(settings.net, dropout=0.0))
         settings = dataclasses.replace(settings, watch=WatchConfig(grids=0, judge=0))
         out = tmp_path / str(parts)
-        train(settings, str(bars), out=out, images=2 * BATCH, show=False)
+        train(settings, source, out=out, images=2 * BATCH, show=False)
         ends.append(load_tensors(checkpoints(out / "checkpoints")[-1])[0])
     for key, value in ends[0].items():
         if key.startswith("objective."):
@@ -185,7 +196,7 @@ def test_the_snapshot_draws_by_seed_whatever_the_batch(run: Path) -> None:
         assert np.abs(drawn.astype(int) - whole.astype(int)).max() <= 1
     assert not np.array_equal(whole, limner.sample(model, 9, seed=3))
     assert whole.shape == (9, 13, 11, 1)
-    assert model.labels == ("0", "1")
+    assert model.labels == (() if model.text else ("0", "1"))
 
 
 def test_settings_survive_json(run: Path) -> None:
@@ -195,6 +206,10 @@ def test_settings_survive_json(run: Path) -> None:
 
 def test_without_labels(run: Path, bars: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(small(name_of(run)), conditional=False)
+    if isinstance(settings, CaptionedRecipe):
+        with pytest.raises(limner.UserError, match="leave --no-conditional out"):
+            train(settings, str(bars), out=tmp_path / "run", images=BATCH, show=False)
+        return
     train(settings, str(bars), out=tmp_path / "run", images=BATCH, show=False)
     model = load(tmp_path / "run")
     assert model.labels == ()

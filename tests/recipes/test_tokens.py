@@ -198,7 +198,7 @@ def test_a_mistaken_codec_is_one_line(run: Path, bars: Path, tmp_path: Path) -> 
     refused(on(fresh(VQ)), str(tmp_path / "wide.npz"), "13x11 L pictures, and these are 8x9 RGB")
 
 
-@pytest.mark.parametrize("name", ["vqgpt", "var"])
+@pytest.mark.parametrize("name", ["vqgpt", "var", "dalle"])
 def test_what_cannot_do_without_a_codec_says_how_to_make_one(name: str, bars: Path, tmp_path: Path) -> None:
     settings = replace(on(fresh(VQ), name), codec="")
     with pytest.raises(UserError, match="train one with: limner train vq-codec --data") as said:

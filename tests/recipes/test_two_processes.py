@@ -8,6 +8,7 @@ import doubles
 import pytest
 import torch
 from doubles import iterate, trainer, weights
+from test_every_recipe import pictures_for
 from torch import Tensor
 
 from limner.data import open_dataset
@@ -28,9 +29,9 @@ EARLY, LATE = (0, 4), (0, 50)
 def compared(bars: Path, folder: Path, starts: tuple[int, ...], ends: tuple[str, ...]) -> dict[str, tuple[Told, Told]]:
     """By recipe, what one process does from its states, and what two do from the same states: one iteration from each
     of ``starts``, and the weights at the end of the recipes ``ends``."""
-    dataset = open_dataset(str(bars), cache=folder / "cache", progress=False)
     alone: dict[str, Told] = {}
     for name in ALL:
+        dataset = open_dataset(str(pictures_for(name, bars)), cache=folder / "cache", progress=False)
         told = alone.setdefault(name, {})
         # In whole batches, which takes half the time: only iterations that are compared cut them.
         on_the_way = trainer(name, dataset, ALONE, parts=1)

@@ -24,6 +24,7 @@ from limner.objectives import Batch, Context, Denoising, Losses, Objective, Opti
 from limner.objectives.muon import Muon
 from limner.recipes import RefineRecipe, recipe
 from limner.tensors import load_tensors
+from limner.text import Reading
 from limner.training.checkpoint import (
     TrainingState,
     anchors,
@@ -279,8 +280,10 @@ class Fragile(RefineRecipe):
     photo: int = -1
     folder: str = ""
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
-        plain = super().lesson(spec, labels, stats)
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
+        plain = super().lesson(spec, labels, stats, reading)
         return replace(plain, objective=FragileDenoising(cast(Denoising, plain.objective), self))
 
 

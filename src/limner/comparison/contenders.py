@@ -102,6 +102,7 @@ def gather(
     labelled = [name for name, model in models.items() if model.labels]
     if not common and len(labelled) > 1:
         notes.append(f"{', '.join(labelled)} share no class: each draws its own")
+    notes += [said for name, model in models.items() for said in told_of_prompts(name, model)]
     for name in labelled:
         notes += told_of_classes(name, common or models[name].labels, real)
     found = []
@@ -168,6 +169,13 @@ def told_of_classes(name: str, classes: Sequence[str], real: Dataset) -> list[st
     if knows(real, classes):
         return []
     return [f"{name} draws each of its classes equally often: the reference does not say how often each is"]
+
+
+def told_of_prompts(name: str, model: Model) -> list[str]:
+    """What a model that reads texts was asked for."""
+    if model.text is None:
+        return []
+    return [f"{name} draws what {len(model.prompts)} captions of its training say, in turn"]
 
 
 def _drawn(

@@ -11,7 +11,8 @@ from limner import random
 from limner.contracts import Condition, Generator, Model, Noise
 from limner.errors import UserError
 from limner.sampling.decoding import codes
-from limner.sampling.draw import as_they_draw, labels_for
+from limner.sampling.draw import as_they_draw
+from limner.sampling.prompts import labels_for
 
 #: Pictures drawn together.
 _TOGETHER = 128

@@ -2,6 +2,7 @@
 
 from limner.models.autoencoder import KLCodec, KLCodecConfig, VQCodec, VQCodecConfig
 from limner.models.critic import Critic
+from limner.models.dalle import DalleConfig
 from limner.models.dcgan import DCGANConfig
 from limner.models.dit import DiT, DiTConfig
 from limner.models.gpt import GPTConfig
@@ -26,7 +27,7 @@ AdversarialNetConfig = DCGANConfig | ResidualGANConfig | StyleGAN2Config | R3GAN
 GeneratorNetConfig = AdversarialNetConfig | VAEConfig
 """The shapes of all generators."""
 
-AutoregressorNetConfig = PixelCNNPPConfig | PixelCNNConfig | GPTConfig | VARConfig
+AutoregressorNetConfig = PixelCNNPPConfig | PixelCNNConfig | GPTConfig | VARConfig | DalleConfig
 """The shapes of all networks that write, of which each makes an ``autoregressor``."""
 
 CodecNetConfig = KLCodecConfig | VQCodecConfig | PaletteConfig
@@ -40,6 +41,7 @@ __all__ = [
     "CodecNetConfig",
     "Critic",
     "DCGANConfig",
+    "DalleConfig",
     "DiT",
     "DiTConfig",
     "GPTConfig",

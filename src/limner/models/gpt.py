@@ -37,7 +37,7 @@ class GPT(WritingTransformer):
         classes: number of labels; 0 makes it unconditional. Label -1 is the null label.
     """
 
-    def __init__(self, config: GPTConfig, spec: ImageSpec, classes: int) -> None:
+    def __init__(self, config: TransformerConfig, spec: ImageSpec, classes: int) -> None:
         bytes_only("imagegpt", spec)
         if spec.scales:
             raise UserError(

@@ -176,6 +176,10 @@ class WritingTransformer(Autoregressor):
         """What each token is told (N, T, D) of the values (N, T) of sites before its own."""
         raise NotImplementedError
 
+    def heard(self, values: Tensor, cond: Condition) -> Tensor:
+        """What all tokens are told, (N, T, D): those of values, behind what else is heard before them."""
+        return self.told(values)
+
     def placed(self) -> Tensor:
         """What places tell, (T, D)."""
         raise NotImplementedError
@@ -190,19 +194,27 @@ class WritingTransformer(Autoregressor):
 
     def said(self, values: Tensor, cond: Condition) -> Tensor:
         """Logits (N, T, K) of every value, given those of sites before its own."""
-        for x in self._passed(values, cond):  # noqa: B007 - of which the last is wanted
-            pass
-        return self._head(x)
+        return self._head(self.through(values, cond)[:, -values.shape[1] :])
 
     def features(self, values: Tensor, cond: Condition) -> Tensor:
         """What each layer makes of values (N, T), averaged over all tokens: the normed inputs of every block, and of
         the head, (depth + 1, N, D) (Chen et al. 2020, *Generative pretraining from pixels*, sections 2.3 and 2.4)."""
-        norms = [*(block.norm0 for block in self.blocks if isinstance(block, Block)), self.norm]
-        return torch.stack([norm(x).mean(1) for norm, x in zip(norms, self._passed(values, cond), strict=True)])
+        norms, length = (
+            [*(block.norm0 for block in self.blocks if isinstance(block, Block)), self.norm],
+            values.shape[1],
+        )
+        passed = zip(norms, self._passed(values, cond), strict=True)
+        return torch.stack([norm(x[:, -length:]).mean(1) for norm, x in passed])
+
+    def through(self, values: Tensor, cond: Condition) -> Tensor:
+        """What the blocks make of all tokens, (N, T, D), and before them of those that are no values."""
+        for x in self._passed(values, cond):  # noqa: B007 - of which the last is wanted
+            pass
+        return x
 
     def _passed(self, values: Tensor, cond: Condition) -> Iterator[Tensor]:
-        """What every block is given, and the head, (N, T, D) each."""
-        x = self.told(values) + self.placed()
+        """What every block is given, and the head."""
+        x = self.heard(values, cond) + self.placed()
         label = self._labelled(cond, len(values))
         if label is not None:
             x = x + label
@@ -222,8 +234,9 @@ class WritingTransformer(Autoregressor):
 
     def _begun(self, n: int, cond: Condition) -> TokenState:
         """What is kept of n pictures of which nothing is written."""
-        memories = [cast(Block, block).memory(n, sum(self.sites)) for block in self.blocks]
-        return TokenState(0, self._labelled(cond, n), self.placed(), self.turns(), memories)
+        placed = self.placed()
+        memories = [cast(Block, block).memory(n, len(placed)) for block in self.blocks]
+        return TokenState(0, self._labelled(cond, n), placed, self.turns(), memories)
 
     def _next(self, state: TokenState, x: Tensor) -> Categorical:
         """What the next site may be, whose tokens are told x (N, V, D); ``state`` moves on."""

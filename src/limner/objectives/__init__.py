@@ -7,7 +7,12 @@ from limner.objectives.denoising import Denoising, DenoisingConfig
 from limner.objectives.drifting import Drifting, DriftingConfig
 from limner.objectives.elbo import ELBO, ELBOConfig
 from limner.objectives.flow_map import FlowMapConfig, FlowMapping, MatchingConfig
-from limner.objectives.likelihood import Likelihood, LikelihoodConfig
+from limner.objectives.likelihood import (
+    CaptionedLikelihood,
+    CaptionedLikelihoodConfig,
+    Likelihood,
+    LikelihoodConfig,
+)
 from limner.objectives.matching import MatchedFlowMapping
 from limner.objectives.noise_levels import Discrete, LogitNormal, LogNormal, NoiseLevels
 from limner.objectives.objective import Batch, Context, Losses, Objective, Update
@@ -24,6 +29,8 @@ __all__ = [
     "AdversarialConfig",
     "Augment",
     "Batch",
+    "CaptionedLikelihood",
+    "CaptionedLikelihoodConfig",
     "Clipping",
     "Clustering",
     "Context",

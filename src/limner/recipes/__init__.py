@@ -13,13 +13,14 @@ from limner.errors import UserError, nearest
 from limner.recipes.biggan import biggan
 from limner.recipes.codec import KLCodecRecipe, PaletteRecipe, VQCodecRecipe
 from limner.recipes.consistency import consistency
+from limner.recipes.dalle import dalle
 from limner.recipes.dcgan import dcgan
 from limner.recipes.ddpm import ddpm
 from limner.recipes.decode import AdversarialRecipe, DriftRecipe, VAERecipe
 from limner.recipes.dit import dit
 from limner.recipes.drift import drift
 from limner.recipes.edm import edm
-from limner.recipes.extend import ExtendRecipe, ScaleRecipe, TokenRecipe
+from limner.recipes.extend import CaptionedRecipe, ExtendRecipe, ScaleRecipe, TokenRecipe
 from limner.recipes.few_steps import FlowMapRecipe
 from limner.recipes.flow import flow
 from limner.recipes.imagegpt import imagegpt
@@ -49,6 +50,7 @@ AnyRecipe = (
     | ExtendRecipe
     | TokenRecipe
     | ScaleRecipe
+    | CaptionedRecipe
     | AdversarialRecipe
     | DriftRecipe
     | VAERecipe
@@ -67,6 +69,7 @@ RECIPES: dict[str, Callable[[Size], AnyRecipe]] = {
     "imagegpt": imagegpt,
     "vqgpt": vqgpt,
     "var": var,
+    "dalle": dalle,
     "vae": vae,
     "dcgan": dcgan,
     "wgan": wgan,
@@ -90,6 +93,7 @@ __all__ = [
     "SIZES",
     "AdversarialRecipe",
     "AnyRecipe",
+    "CaptionedRecipe",
     "DriftRecipe",
     "ExtendRecipe",
     "FlowMapRecipe",
@@ -103,6 +107,7 @@ __all__ = [
     "VQCodecRecipe",
     "biggan",
     "consistency",
+    "dalle",
     "dcgan",
     "ddpm",
     "dit",

@@ -17,6 +17,7 @@ from limner.objectives import (
     VQReconstruction,
 )
 from limner.recipes.common import Settings
+from limner.text import Reading
 from limner.training.job import Lesson
 from limner.training.showing import Reconstructions
 from limner.training.snapshot import CodecConfig
@@ -60,7 +61,9 @@ class KLCodecRecipe(_CodecRecipe):
 
     net: KLCodecConfig = KLCodecConfig()  # noqa: RUF009 - frozen
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
         return self._lesson(self.net, KLReconstruction, spec)
 
 
@@ -74,7 +77,9 @@ class VQCodecRecipe(_CodecRecipe):
 
     net: VQCodecConfig = VQCodecConfig()  # noqa: RUF009 - frozen
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
         return self._lesson(self.net, VQReconstruction, spec)
 
 
@@ -92,7 +97,9 @@ class PaletteRecipe(Settings):
     net: PaletteConfig = PaletteConfig()  # noqa: RUF009 - frozen
     sampling: ReconstructConfig = ReconstructConfig()  # noqa: RUF009 - frozen
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
         config = CodecConfig(self.net, spec)
         codec = self.net.codec(spec)
         objective = Clustering(codec, self.optimizer)

@@ -10,6 +10,7 @@ import tyro
 from limner.contracts import ImageSpec
 from limner.data import Augment
 from limner.files import expanded
+from limner.text import TextConfig
 from limner.training.config import TrainingConfig, WatchConfig
 
 #: Shown as often as this, pictures begin to come back as they are (docs/report-card.md, "Few pictures").
@@ -55,6 +56,14 @@ class Settings:
             UserError: there is none, and it cannot do without.
         """
         return ""
+
+    def reads(self) -> TextConfig | None:
+        """How captions are to be read, None where they are not learned.
+
+        Raises:
+            UserError: they must be, and are not wanted.
+        """
+        return None
 
     def learned(self, spec: ImageSpec) -> ImageSpec:
         """What is learned of pictures of this kind where costs are counted: themselves, unless it cannot do without a

@@ -18,6 +18,7 @@ from limner.objectives import (
     OptimizerConfig,
 )
 from limner.recipes.common import MANY_TIMES, Settings, shifts, shown_often
+from limner.text import Reading
 from limner.training.job import Lesson
 from limner.training.snapshot import GeneratorConfig
 
@@ -56,7 +57,9 @@ class AdversarialRecipe(Settings):
         changed = ", and so does changing them before the critic sees them, --objective.augment.kind ada"
         return [suits_few(times, side) + (changed if isinstance(self.objective.augment, NoAugment) else "")]
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
         if self.of_classes and self.conditional and len(labels) < 2:
             raise UserError(
                 f"{self.recipe} is made for pictures of classes, and these have {'one' if labels else 'none'}: put "
@@ -89,7 +92,9 @@ class DriftRecipe(Settings):
     def advice(self, times: float, side: int) -> list[str]:
         return [suits_few(times, side)] if times >= MANY_TIMES else []
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
         config = GeneratorConfig(self.net, spec, labels, self.sampling)
         generator = config.network()
         objective = Drifting(generator, self.objective, self.optimizer)
@@ -115,7 +120,9 @@ class VAERecipe(Settings):
     def advice(self, times: float, side: int) -> list[str]:
         return [suits_few(times, side)] if times >= MANY_TIMES else []
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
         config = GeneratorConfig(self.net, spec, labels, self.sampling)
         generator = config.network()
         assert isinstance(generator, Autoencoding)

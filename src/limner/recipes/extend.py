@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from limner.contracts import DataStats, ExtendConfig, ImageSpec
+from limner.contracts import Captioned, DataStats, ExtendConfig, ImageSpec
 from limner.errors import UserError
-from limner.models import AutoregressorNetConfig, VQCodecConfig
-from limner.objectives import Likelihood, LikelihoodConfig, OptimizerConfig
+from limner.models import AutoregressorNetConfig, DalleConfig, VQCodecConfig
+from limner.objectives import (
+    CaptionedLikelihood,
+    CaptionedLikelihoodConfig,
+    Likelihood,
+    LikelihoodConfig,
+    OptimizerConfig,
+)
 from limner.recipes.common import LatentSettings
+from limner.text import Reading, TextConfig
 from limner.training.job import Lesson
 from limner.training.snapshot import AutoregressorConfig
 
@@ -36,7 +43,11 @@ class ExtendRecipe(LatentSettings):
 
     writes: ClassVar[bool] = True
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
+        if isinstance(self.net, DalleConfig):
+            raise UserError(f"{self.recipe} reads no texts, and --net.kind dalle does: limner train dalle")
         unconditional = not labels or self.objective.label_dropout > 0
         config = AutoregressorConfig(self.net, spec, labels, self.sampling, unconditional)
         net = config.network()
@@ -75,3 +86,37 @@ class ScaleRecipe(TokenRecipe):
 
     wanted: ClassVar[str] = " --net.scales 1 2 4 7 (the last one the longer side of its latents, 7 for 28x28 pictures)"
     scales: ClassVar[tuple[int, ...]] = (1, 2, 3, 5, 8)
+
+
+@dataclass(frozen=True)
+class CaptionedRecipe(TokenRecipe):
+    """The same of pictures and their captions, which are learned together. Where pictures have classes too, captions
+    are what counts."""
+
+    net: DalleConfig
+    objective: CaptionedLikelihoodConfig
+
+    def reads(self) -> TextConfig | None:
+        if not self.conditional:
+            raise UserError(f"{self.recipe} learns captions: leave --no-conditional out, or train vqgpt without any")
+        return self.net.text
+
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
+        text = self.net.text if reading is None else reading.tokenizer.config
+        config = AutoregressorConfig(
+            replace(self.net, text=text),
+            spec,
+            (),
+            self.sampling,
+            self.objective.label_dropout > 0,
+            () if reading is None else reading.prompts,
+        )
+        net = config.network()
+        assert isinstance(net, Captioned)
+        objective = CaptionedLikelihood(net, self.objective, self.optimizer, spec)
+        evaluations = min(_EVALUATIONS, len(net.sites)) * (1 if self.sampling.guidance == 1 else 2)
+        tokenizer = None if reading is None else reading.tokenizer
+        model = replace(config.model(net), text=tokenizer)
+        return Lesson(objective, "autoregressor", model, config, evaluations, text=tokenizer)

@@ -11,6 +11,7 @@ from limner.models import NetConfig, Preconditioned, PreconditionedFlowMap, Row
 from limner.objectives import FlowMapConfig, FlowMapping, MatchedFlowMapping, OptimizerConfig
 from limner.recipes.common import LatentSettings
 from limner.sampling import Guided, evaluations
+from limner.text import Reading
 from limner.training.job import Lesson
 from limner.training.snapshot import DenoiserConfig, codec_of, read_snapshot
 
@@ -45,7 +46,9 @@ class FlowMapRecipe(LatentSettings):
         own = codec_of(self.teacher) if self.teacher else None
         return str(own) if own else self.codec
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
         if self.teacher:
             return self._distilled(spec, labels)
         config = self._config(self.net.fitted(spec.size), "flow", stats, spec, labels)

@@ -9,6 +9,7 @@ from limner.models import NetConfig, Preconditioned
 from limner.objectives import Denoising, DenoisingConfig, Discrete, HybridDenoising, OptimizerConfig
 from limner.recipes.common import LatentSettings
 from limner.sampling import evaluations
+from limner.text import Reading
 from limner.training.job import Lesson
 from limner.training.snapshot import DenoiserConfig
 
@@ -29,7 +30,9 @@ class RefineRecipe(LatentSettings):
     optimizer: OptimizerConfig
     sampling: RefineConfig
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
         unconditional = not labels or self.objective.label_dropout > 0
         sampling = self.sampling if labels and unconditional else replace(self.sampling, guidance=1.0)
         if isinstance(self.objective.levels, Discrete):  # what is drawn begins where training ended

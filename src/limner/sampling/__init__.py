@@ -2,12 +2,13 @@
 
 from limner.sampling.completing import complete
 from limner.sampling.discretization import DISCRETIZATIONS, DiscreteTimes, EDMTimes, FlowTimes
-from limner.sampling.draw import evaluations, labels_for, resolve, sample, to_pixels
+from limner.sampling.draw import evaluations, resolve, sample, to_pixels
 from limner.sampling.guidance import Guided, autoguidance, classifier_free, clipped
 from limner.sampling.inversion import invert
 from limner.sampling.likelihood import log_likelihood
 from limner.sampling.multistep import DPMSolverPP2M, UniPC
 from limner.sampling.one_step import DDIM, DDPM, Euler, Heun, Jump
+from limner.sampling.prompts import condition_for, labels_for
 from limner.sampling.refining import Trajectories, advance, begin
 from limner.sampling.solvers import SOLVERS
 
@@ -32,6 +33,7 @@ __all__ = [
     "classifier_free",
     "clipped",
     "complete",
+    "condition_for",
     "evaluations",
     "invert",
     "labels_for",

@@ -11,7 +11,8 @@ import torch
 from limner.contracts import Autoregressor, Condition, ExtendConfig, Model, Tokenizer
 from limner.errors import UserError, within
 from limner.sampling import extending
-from limner.sampling.draw import BATCH, as_they_draw, labels_for, resolve, to_pixels, together
+from limner.sampling.draw import BATCH, as_they_draw, resolve, to_pixels, together
+from limner.sampling.prompts import Label, Prompt, condition_for
 from limner.writing import latents_of, touched, written_of
 
 
@@ -40,7 +41,8 @@ def complete(
     mask: npt.NDArray[np.bool_],
     *,
     ways: int = 1,
-    label: int | str | list[int] | None = None,
+    label: Label = None,
+    prompt: Prompt = None,
     seed: int = 0,
     temperature: float | None = None,
     top_k: int | None = None,
@@ -61,6 +63,8 @@ def complete(
         mask: (H, W), true where a pixel is to be written.
         ways: in which each picture is completed, side by side: what is known before the first such pixel is read once.
         label: of all pictures, or one each; None takes the classes in turn.
+        prompt: of a model that reads texts, what all pictures show, or one text each; None takes those that it
+            remembers in turn.
         seed: way j of picture i is sample ``i * ways + j`` of it.
         temperature, top_k, top_p, guidance: override the model's defaults.
         config: replaces them as a whole.
@@ -83,7 +87,7 @@ def complete(
     assert isinstance(settings, ExtendConfig)
     device = next(net.parameters()).device
     guided = extending.guided(model, settings)
-    cond = labels_for(model, n, label).to(device)
+    cond = condition_for(model, n, label, prompt).to(device)
     fresh = touched(torch.from_numpy(mask).to(device), codec, spec)
     half = (2**spec.bits - 1) / 2
     many, some = _shares(model, settings, cond, ways, batch, memory)

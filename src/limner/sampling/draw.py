@@ -30,9 +30,10 @@ from limner.contracts import (
     arithmetic,
 )
 from limner.distributed import ALONE, World
-from limner.errors import UserError, nearest, within
+from limner.errors import UserError, within
 from limner.sampling import decoding, extending, refining
 from limner.sampling.keeping import Kept, Together, fitting
+from limner.sampling.prompts import Label, Prompt, condition_for
 from limner.shards import is_sharded
 
 #: Samples drawn together, and most of one draw.
@@ -171,37 +172,6 @@ def to_pixels(images: Tensor, bits: int) -> np.ndarray:
     return whole.astype(np.uint8 if bits == 8 else np.uint16, copy=False)
 
 
-def labels_for(model: Model, n: int, label: int | str | list[int] | None, first: int = 0) -> Condition:
-    """The condition of the n samples from number ``first`` on: one label for all, one each, or (None) the classes in
-    turn.
-
-    Raises:
-        UserError: the model has no classes, or not that one.
-    """
-    if not model.labels:
-        if label is not None:
-            raise UserError("this model was trained without labels; leave --label out")
-        return Condition()
-    if label is None:
-        return Condition(label=torch.arange(first, first + n) % len(model.labels))
-    wanted = label if isinstance(label, list) else [label] * n
-    if len(wanted) != n:
-        raise UserError(f"{len(wanted)} labels for {n} samples; give one, or one for each")
-    return Condition(label=torch.tensor([_number(model.labels, one) for one in wanted]))
-
-
-def _number(labels: tuple[str, ...], label: int | str) -> int:
-    if isinstance(label, str) and label in labels:
-        return labels.index(label)
-    try:
-        number = int(label)
-    except ValueError:
-        raise UserError(f"label '{label}' is unknown{nearest(str(label), labels)}") from None
-    if not 0 <= number < len(labels):
-        raise UserError(f"label {label} is out of range; this model has {len(labels)} classes, 0 to {len(labels) - 1}")
-    return number
-
-
 def _at_size(model: Model, size: tuple[int, int]) -> Model:
     for name, side in zip(("height", "width"), size, strict=True):
         within(name, side, 1, 8192)
@@ -213,7 +183,8 @@ def sample(
     n: int,
     *,
     first: int = 0,
-    label: int | str | list[int] | None = None,
+    label: Label = None,
+    prompt: Prompt = None,
     seed: int = 0,
     steps: int | None = None,
     solver: str | None = None,
@@ -242,6 +213,8 @@ def sample(
         first: number of the first picture: those from ``first`` to ``first + n - 1`` are drawn, the same ones as in
             drawing all from 0 on.
         label: of all samples by name or number, or a number each; None takes the classes in turn.
+        prompt: of a model that reads texts, what all samples are to show, or one text each; None takes those that the
+            model remembers of its training in turn.
         seed: 64 bits.
         steps, solver: override the defaults of a model that refines noise.
         guidance: overrides that of a model that refines noise or writes site by site.
@@ -273,7 +246,7 @@ def sample(
     resolved, way = resolve(model, config, guide, **changes), way_of(model)
     device = next(model.net.parameters()).device
     keep_freed_memory()
-    cond = labels_for(model, n, label, first).to(device)
+    cond = condition_for(model, n, label, prompt, first).to(device)
     numbers = torch.arange(first, first + n, device=device)
     batch = together(model, resolved, cond, batch=min(batch, n), memory=memory, world=world).batch
     in_step = any(is_sharded(p) for p in model.net.parameters())

@@ -28,11 +28,12 @@ def checked(model: Model, config: ExtendConfig, guide: Model | None) -> None:
         raise UserError("a model that guides is for models that refine noise; leave --guide out")
     if sum(model.net.sites) != written_spec(model.codec, model.spec).values:
         raise UserError("this model writes pictures of one size; leave --size out")
-    if config.guidance != 1 and not model.labels:
+    if config.guidance != 1 and not model.labels and model.text is None:
         raise UserError("this model was trained without labels, so that there is nothing to guide to; leave it out")
     if config.guidance != 1 and not model.unconditional:
+        told = "class" if model.text is None else "text"
         raise UserError(
-            "this model was always told the class, and guidance needs what it draws without one; train with "
+            f"this model was always told the {told}, and guidance needs what it draws without one; train with "
             "--objective.label-dropout 0.1"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from limner.errors import UserError, within
 from limner.sampling.draw import as_they_draw
 from limner.sampling.importance import weighted_bound
 from limner.sampling.probability_flow import Path, density, hutchinson
+from limner.sampling.prompts import told_texts
 from limner.writing import written_of, written_spec
 
 #: Bits a dimension by which an estimate may change when its steps are doubled; beyond, it is refused.
@@ -28,6 +29,7 @@ def log_likelihood(
     images: npt.NDArray[np.uint8 | np.uint16],
     *,
     label: npt.NDArray[np.int64] | None = None,
+    captions: Sequence[str] | None = None,
     seed: int = 0,
     steps: int = 32,
     codes: int = 64,
@@ -40,12 +42,14 @@ def log_likelihood(
     each value over its bin, and the mean of ln p there is at most ln of the bin's P (Theis et al. 2016, equation 1);
     Hutchinson's estimator takes the divergence. The denoiser is the model as it was trained, without guidance. Of a
     variational autoencoder it is importance-weighted. Of a model that writes pixels it is exact, and no bound; of one
-    that writes tokens it is of the tokens that its codec makes of the pictures.
+    that writes tokens it is of the tokens that its codec makes of the pictures, given their captions where it reads
+    texts, whose own likelihood is no part of it.
 
     Args:
         model: of a denoiser, of a variational autoencoder, or of a model that writes.
         images: (N, H, W, C), uint8, or uint16 for a model of 16 bits.
         label: (N,), or None: then the model is asked without one.
+        captions: N texts, of which some may be empty, for a model that reads them; None asks without any.
         seed: of the noise.
         steps: of a denoiser's ODE; the whole is done a second time with half of them, as a check.
         codes: of an autoencoder, for each picture.
@@ -56,17 +60,18 @@ def log_likelihood(
         UserError: the model knows no likelihood, the pictures are not of its kind, or the estimate cannot be trusted:
             it changes with the number of steps, or promises what no code can reach, less than 0 bits.
     """
-    _checked(model, images, label)
+    _checked(model, images, label, captions)
+    texts = None if captions is None else told_texts(model, captions)
     told = on_progress or (lambda done: None)
     if isinstance(model.net, Autoencoding):
         within("codes", codes, 1, 100_000)
-        return _weighted(model, model.net, _Pictures(images, label, seed, batch, told), codes)
+        return _weighted(model, model.net, _Pictures(images, label, texts, seed, batch, told), codes)
     if isinstance(model.net, Autoregressor):
-        return _exact(model, model.net, _Pictures(images, label, seed, batch, told))
+        return _exact(model, model.net, _Pictures(images, label, texts, seed, batch, told))
     within("steps", steps, 4, 10_000)
     if not isinstance(model.net, Denoiser):
         raise UserError("this model knows no likelihood: models that refine noise or write do, such as flow, and vae")
-    return _flowed(model, model.net, _Pictures(images, label, seed, batch, told), steps)
+    return _flowed(model, model.net, _Pictures(images, label, texts, seed, batch, told), steps)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class _Pictures:
 
     images: npt.NDArray[np.uint8 | np.uint16]
     label: npt.NDArray[np.int64] | None
+    texts: Tensor | None
     seed: int
     batch: int
     told: Callable[[int], None]
@@ -86,7 +92,8 @@ class _Pictures:
             samples = torch.arange(first, min(first + self.batch, len(self.images)), device=device)
             values = torch.from_numpy(np.array(self.images[part], np.float32)).to(device).permute(0, 3, 1, 2)
             chosen = None if self.label is None else torch.from_numpy(self.label[part]).to(device)
-            yield values, samples, Condition(chosen)
+            text = None if self.texts is None else self.texts[part].to(device)
+            yield values, samples, Condition(chosen, text)
             self.told(first + len(samples))
 
 
@@ -115,6 +122,8 @@ def _exact(model: Model, net: Autoregressor, pictures: _Pictures) -> Bound:
         found.append(told.double().sum(1).cpu())
     of = f"{what.values} tokens, each one of {what.codes}" if what.codes else "discrete values"
     how = f"the product of all sites' probabilities, {of}"
+    if model.text is not None:
+        how += ", given no text" if pictures.texts is None else ", given the pictures' captions"
     return Bound(torch.cat(found), "exact", how, tokens=what.values if what.codes else 0)
 
 
@@ -128,7 +137,12 @@ def _weighted(model: Model, net: Autoencoding, pictures: _Pictures, codes: int) 
     return Bound(torch.cat(found), "lower", f"importance-weighted, {codes} codes a picture, {spread}")
 
 
-def _checked(model: Model, images: npt.NDArray[np.uint8 | np.uint16], label: npt.NDArray[np.int64] | None) -> None:
+def _checked(
+    model: Model,
+    images: npt.NDArray[np.uint8 | np.uint16],
+    label: npt.NDArray[np.int64] | None,
+    captions: Sequence[str] | None,
+) -> None:
     channels, (height, width), kind = model.spec.channels, model.spec.size, f"uint{model.spec.bits}"
     if images.ndim != 4 or images.shape[1:] != (height, width, channels) or images.dtype != kind or not len(images):
         raise UserError(
@@ -141,6 +155,10 @@ def _checked(model: Model, images: npt.NDArray[np.uint8 | np.uint16], label: npt
         raise UserError("this model was trained without labels; leave them out")
     if label is None and model.labels and not model.unconditional:
         raise UserError("this model was always told the class, and these pictures have none; give pictures with labels")
+    if captions is not None and len(captions) != len(images):
+        raise UserError(f"{len(captions)} captions for {len(images)} pictures; give one for each")
+    if model.text is not None and not model.unconditional and not (captions and all(map(str.strip, captions))):
+        raise UserError("this model was always told a text, and these pictures lack some; give pictures with captions")
 
 
 def _guarded(bits: Tensor, check: Tensor, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from limner.files import write_json, write_text
 from limner.tensors import load_tensors, save_tensors
 from limner.training.folders import refuse_taken
 from limner.training.profiles import FOLDER, reconstructed
-from limner.training.snapshot import CARD, CONFIG, WEIGHTS
+from limner.training.snapshot import CARD, CODEC, CONFIG, TEXT, WEIGHTS
 
 #: A profile further from the one asked for than this, as a share of its norm, is another one.
 _FARTHEST = 0.2
@@ -45,5 +46,9 @@ def write_average(run: Path, width: float, out: Path) -> dict[str, Any]:
         + f"\nIts weights are a power-function average of width {width:g}, made after the training from {made.copies} "
         f"copies; the profile is met to {100 * made.error:.2g} %.\n",
     )
+    if (own / CODEC).is_dir():
+        shutil.copytree(own / CODEC, out / CODEC)
+    if (own / TEXT).is_file():
+        write_text(out / TEXT, (own / TEXT).read_text(encoding="utf-8"))
     write_json(out / CONFIG, read_json(own / CONFIG))
     return {"copies": made.copies, "error": made.error}

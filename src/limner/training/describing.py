@@ -63,8 +63,12 @@ def card(written: dict[str, Any], run: Path, *, conditional: bool) -> str:
     data, plan = written["data"], written["plan"]
     deep = f" of {data['bits']} bits" if data.get("bits", 8) != 8 else ""
     classes = f"{len(data['labels'])} classes" if conditional else "no classes"
+    prompts = written.get("prompts") or []
+    if prompts:
+        classes = "captions"
+    said = f", prompt={json.dumps(prompts[0], ensure_ascii=False)}" if prompts else ""
     kind, use = (
-        ("A generator", "pictures = limner.sample(model, 16)")
+        ("A generator", f"pictures = limner.sample(model, 16{said})")
         if written.get("draws", True)
         else ("A codec", "latents = model.net.encode(pictures)")
     )

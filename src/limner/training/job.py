@@ -10,6 +10,7 @@ from torch import nn
 from limner.contracts import Codec, DataStats, ImageSpec, Model
 from limner.data import Augment
 from limner.objectives import Objective
+from limner.text import CaptionTokenizer, Reading, TextConfig
 from limner.training.config import TrainingConfig, WatchConfig
 from limner.training.showing import Reconstructions, Samples
 from limner.training.snapshot import CodecConfig, ModelConfig, model_of, on_latents
@@ -27,6 +28,7 @@ class Lesson:
         evaluations: of the network, that one sample takes by default.
         showing: what is drawn and judged of it.
         codec: with what rebuilds it, where latents or tokens are learned and not pixels.
+        text: what reads captions, where they are learned too.
     """
 
     objective: Objective
@@ -36,10 +38,11 @@ class Lesson:
     evaluations: int
     showing: type[Samples] | type[Reconstructions] = Samples
     codec: tuple[CodecConfig, Codec] | None = None
+    text: CaptionTokenizer | None = None
 
     def model_of(self, network: nn.Module) -> Model:
         """The model with another set of weights: a copy of its network."""
-        model = model_of(self.config, network)
+        model = replace(model_of(self.config, network), text=self.text)
         return model if self.codec is None else on_latents(model, *self.codec)
 
     def behind(self, config: CodecConfig, codec: Codec) -> Lesson:
@@ -78,7 +81,13 @@ class Recipe(Protocol):
         """What to know before a training that shows each picture so many times, whose longer side has so many pixels:
         lines."""
 
-    def lesson(self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats) -> Lesson:
-        """Build the networks, with initial weights from the default generator."""
+    def reads(self) -> TextConfig | None:
+        """How captions are to be read, None where they are not learned."""
+
+    def lesson(
+        self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
+    ) -> Lesson:
+        """Build the networks, with initial weights from the default generator. ``reading`` is of the captions; where
+        it is asked for but costs are only counted there is none."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]

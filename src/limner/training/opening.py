@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from limner import random
 from limner.config import from_json, to_json
@@ -16,11 +17,13 @@ from limner.contracts import Condition, Precision
 from limner.data import DataConfig, Dataset, gather, open_dataset
 from limner.data.augment import mirrored
 from limner.data.buckets import Buckets
+from limner.data.order import Rows
 from limner.distributed import World
 from limner.errors import UserError
 from limner.files import write_json
 from limner.objectives import Batch
 from limner.sampling import resolve
+from limner.text import Reading
 from limner.training.behind import Behind, behind
 from limner.training.budget import (
     Pace,
@@ -58,6 +61,7 @@ class Opened:
         world: the processes.
         cache: of pictures and measures.
         behind: the codec before what is trained, and its latents.
+        reading: how captions are read, where they are learned.
     """
 
     folder: Path
@@ -70,6 +74,7 @@ class Opened:
     world: World
     cache: Path | None
     behind: Behind | None = None
+    reading: Reading | None = None
 
 
 def open_together(config: DataConfig, world: World, *, cache: Path | None = None, show: bool = True) -> Dataset:
@@ -88,13 +93,15 @@ def before_it(
     return behind(source, dataset, recipe.augment, world, writes=recipe.writes, cache=cache, show=show)
 
 
-def lesson_of(recipe: Recipe, dataset: Dataset, world: World, behind: Behind | None = None) -> Lesson:
-    """The recipe made ready for these pictures, or their latents: the same weights every time."""
+def lesson_of(
+    recipe: Recipe, dataset: Dataset, world: World, behind: Behind | None = None, reading: Reading | None = None
+) -> Lesson:
+    """The recipe made ready for these pictures, or their latents, and captions: the same weights every time."""
     labels = dataset.labels if recipe.conditional and dataset.label is not None else ()
     seen = behind or dataset
     # A set of one flat colour has no spread; half of the range keeps the arithmetic sound.
     with random.scoped(recipe.seed, "init"):
-        lesson = recipe.lesson(seen.spec, labels, replace(seen.stats, std=seen.stats.std or 0.5))
+        lesson = recipe.lesson(seen.spec, labels, replace(seen.stats, std=seen.stats.std or 0.5), reading)
     if behind is not None:
         lesson = lesson.behind(behind.config, behind.codec)
     if recipe.training.shard == "none" or world.size == 1:  # else the trainer places it, part by part
@@ -103,9 +110,16 @@ def lesson_of(recipe: Recipe, dataset: Dataset, world: World, behind: Behind | N
 
 
 def batches_of(
-    recipe: Recipe, dataset: Dataset, world: World, *, labelled: bool, behind: Behind | None = None
+    recipe: Recipe,
+    dataset: Dataset,
+    world: World,
+    *,
+    labelled: bool,
+    behind: Behind | None = None,
+    reading: Reading | None = None,
 ) -> Batches:
-    """What a training of the recipe sees of these pictures, with their labels or without, or of their latents."""
+    """What a training of the recipe sees of these pictures, or of their latents, with their labels or without, and with
+    their captions where it reads them."""
 
     kept = None if behind is None else behind.kept
 
@@ -118,11 +132,16 @@ def batches_of(
             flips = mirrored(recipe.seed, samples) if recipe.augment.mirrors(dataset.mirror_ok) else None
             images = kept.batch(which, flips, seed=recipe.seed, samples=samples)
             label = None if dataset.label is None else torch.from_numpy(dataset.label[which])
-        cond = Condition(label if labelled else None)
+        cond = Condition(label if labelled else None, None if reading is None else _read(part, which, reading))
         seen = Batch(images.to(world.device), cond.to(world.device), samples.to(world.device))
         return seen if behind is None or kept is not None else behind.encoded(seen, recipe.seed)
 
     return batch
+
+
+def _read(part: Dataset, which: Rows, reading: Reading) -> Tensor:
+    """The captions of some pictures as tokens (N, L)."""
+    return reading.tokenizer.encode(["" if part.captions is None else part.captions[row] for row in which.tolist()])
 
 
 def same_everywhere(seen: int, world: World) -> None:
@@ -154,7 +173,14 @@ def check(recipe: Recipe, dataset: Dataset, lesson: Lesson, world: World, *, sho
 def prepare(run: Opened) -> tuple[Trainer, Plan | None]:
     """The trainer at the run's beginning, and the plan, where it does not have to be measured."""
     recipe, lesson = run.recipe, run.lesson
-    batches = batches_of(recipe, run.dataset, run.world, labelled=bool(lesson.model.labels), behind=run.behind)
+    batches = batches_of(
+        recipe,
+        run.dataset,
+        run.world,
+        labelled=bool(lesson.model.labels),
+        behind=run.behind,
+        reading=run.reading,
+    )
     plan = plan_of(run) if run.written["plan"] is not None else None
     precision = plan.precision if plan else _tried(run, batches).precision
     trainer = Trainer(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Most points in time whose samples are embedded, and most bytes of their files: large pictures show fewer points.
 _STEPS, _BYTES = 16, 24 * 2**20
+#: Prompts that are told beside samples.
+_TOLD = 8
 #: Pictures up to this side are shown with their pixels sharp.
 SMALL = 96
 
@@ -33,6 +35,10 @@ def final(run: Run) -> str:
         return ""
     classes = run.data.get("labels") and mapping(run.recipe.get("config")).get("conditional", True)
     note = "The classes in turn." if classes else "Drawn from consecutive numbers, none left out."
+    prompts = run.recipe.get("prompts")
+    if isinstance(prompts, list) and prompts:
+        told = "”, “".join(escaped(str(one)) for one in prompts[:_TOLD])
+        note = f"For captions of the training pictures in turn: “{told}”{' …' if len(prompts) > _TOLD else '.'}"
     image = _embedded(path, "samples of the finished model", sharp=_sharp(run))
     return f'<figure class="hero">{image}<figcaption>Samples of the finished model. {note}</figcaption></figure>'
 

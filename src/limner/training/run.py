@@ -20,6 +20,7 @@ from limner.errors import UserError
 from limner.files import write_json
 from limner.sampling.draw import asking
 from limner.shards import on_first
+from limner.training.captions import reading_of
 from limner.training.checkpoint import anchors, load_checkpoint
 from limner.training.config import Budget
 from limner.training.costs import flops_per_image
@@ -44,7 +45,7 @@ from limner.training.profiles import FOLDER as PROFILES
 from limner.training.recovery import Recovery
 from limner.training.report import write_report
 from limner.training.report_run import read_run
-from limner.training.snapshot import CODEC, DenoiserConfig, is_model, save_config, save_snapshot
+from limner.training.snapshot import CODEC, TEXT, DenoiserConfig, is_model, save_config, save_snapshot
 from limner.training.stopping import Interrupted, stop_requests
 from limner.training.tracking import METRICS, Tracker, records
 from limner.training.trainer import Trainer, check_batch
@@ -112,8 +113,10 @@ def start(
     if isinstance(out, Path):
         world.lead(lambda: refuse_run(out))
     dataset = open_together(data, world, cache=cache, show=show)
-    before = before_it(recipe.codec_source(), recipe, dataset, world, cache=cache, show=show)
-    lesson = lesson_of(recipe, dataset, world, before)  # before there is a folder: it may refuse the pictures
+    source = recipe.codec_source()
+    reading = reading_of(recipe, dataset, world, show=show)
+    before = before_it(source, recipe, dataset, world, cache=cache, show=show)
+    lesson = lesson_of(recipe, dataset, world, before, reading)  # before there is a folder: it may refuse the pictures
     check(recipe, dataset, lesson, world, show=show)
     written: dict[str, Any] = {
         "version": VERSION,
@@ -126,6 +129,8 @@ def start(
         "environment": environment(world),
         "data": described(dataset),
     }
+    if reading is not None:
+        written["prompts"] = [*reading.prompts]
 
     with claimed([out] if isinstance(out, Path) else out, world) as folder:
 
@@ -134,9 +139,11 @@ def start(
             write_json(folder / "data_report.json", asdict(dataset.report))
             if before is not None:  # a copy: the run must not change where the codec does
                 save_snapshot(folder / CODEC, before.config, before.codec.state_dict(), "# The codec of this run\n")
+            if reading is not None:
+                reading.tokenizer.save(folder / TEXT)
 
         world.lead(write)
-        return _go(Opened(folder, recipe, dataset, lesson, written, clock, show, world, cache, before))
+        return _go(Opened(folder, recipe, dataset, lesson, written, clock, show, world, cache, before, reading))
 
 
 def resume(
@@ -171,10 +178,11 @@ def resume(
         recipe = read_recipe(str(written.get("recipe")), written.get("config"))
         dataset = _same_pictures(folder, written, _source(folder, written), world, cache, show=show)
         own = str(folder / CODEC) if recipe.codec_source() else ""
+        reading = reading_of(recipe, dataset, world, run=folder, show=show)
         before = before_it(own, recipe, dataset, world, cache=cache, show=show)
-        lesson = lesson_of(recipe, dataset, world, before)
+        lesson = lesson_of(recipe, dataset, world, before, reading)
         check(recipe, dataset, lesson, world, show=show)
-        return _go(Opened(folder, recipe, dataset, lesson, written, began, show, world, cache, before))
+        return _go(Opened(folder, recipe, dataset, lesson, written, began, show, world, cache, before, reading))
 
 
 def point_to(folder: Path, source: str, *, cache: Path | None = None, show: bool = True) -> None:
@@ -268,7 +276,7 @@ def _go(run: Opened) -> RunResult:
                 trainer,
                 run.recipe.training.recovery,
                 run.folder / CHECKPOINTS,
-                lambda: lesson_of(run.recipe, run.dataset, run.world, run.behind).objective,
+                lambda: lesson_of(run.recipe, run.dataset, run.world, run.behind, run.reading).objective,
             )
             loop = Loop(
                 trainer, plan, measuring, recovery, watcher, averaged, raw, run.folder, show=run.show, stop=stop
@@ -318,7 +326,7 @@ def _finish(run: Opened, trainer: Trainer, watcher: Watcher, set_up: float) -> R
     def keep() -> None:
         for path in anchors(run.folder / CHECKPOINTS):
             path.unlink(missing_ok=True)
-        save_snapshot(run.folder / SNAPSHOT, run.lesson.config, weights, about, run.lesson.codec)
+        save_snapshot(run.folder / SNAPSHOT, run.lesson.config, weights, about, run.lesson.codec, run.lesson.text)
 
     world.lead(keep)
     trained = time.monotonic()

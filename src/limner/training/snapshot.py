@@ -1,7 +1,7 @@
 """Snapshots: what sampling, editing and serving load. Weights for use, and enough words to rebuild the model.
 
 A folder: ``config.json``, ``model.safetensors``, ``card.md``, and for a model that works on latents or tokens
-``codec``, the snapshot of its codec.
+``codec``, the snapshot of its codec; ``tokenizer.json`` where the model reads texts.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from limner.models import (
     PRECONDITIONINGS,
     AutoregressorNetConfig,
     CodecNetConfig,
+    DalleConfig,
     GeneratorNetConfig,
     NetConfig,
     Preconditioned,
@@ -43,9 +44,10 @@ from limner.models import (
     Row,
 )
 from limner.tensors import fill, load_tensors, save_tensors
+from limner.text import CaptionTokenizer, TextConfig
 
 VERSION = 3
-CONFIG, WEIGHTS, CARD, CODEC = "config.json", "model.safetensors", "card.md", "codec"
+CONFIG, WEIGHTS, CARD, CODEC, TEXT = "config.json", "model.safetensors", "card.md", "codec", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ class AutoregressorConfig:
         spec: of the pictures, or of their tokens.
         labels: names of the classes, () for none.
         sampling: how samples are drawn by default.
-        unconditional: whether it also knows pictures without their class.
+        unconditional: whether it also knows pictures without their class or text.
+        prompts: texts that it draws in turn by default, () where it reads none.
     """
 
     net: AutoregressorNetConfig
@@ -133,6 +136,7 @@ class AutoregressorConfig:
     labels: tuple[str, ...]
     sampling: ExtendConfig
     unconditional: bool = True
+    prompts: tuple[str, ...] = ()
     kind: Literal["autoregressor"] = "autoregressor"
     version: int = VERSION
 
@@ -140,8 +144,13 @@ class AutoregressorConfig:
         """The network with fresh weights, drawn from the default generator."""
         return self.net.autoregressor(self.spec, len(self.labels))
 
+    @property
+    def text(self) -> TextConfig | None:
+        """How it reads texts, if it does."""
+        return self.net.text if isinstance(self.net, DalleConfig) else None
+
     def model(self, net: Autoregressor) -> Model:
-        return Model(net, Identity(), self.spec, self.labels, self.sampling, self.unconditional)
+        return Model(net, Identity(), self.spec, self.labels, self.sampling, self.unconditional, prompts=self.prompts)
 
 
 @dataclass(frozen=True)
@@ -182,8 +191,11 @@ def save_snapshot(
     weights: dict[str, Tensor],
     card: str,
     codec: tuple[CodecConfig, Codec] | None = None,
+    text: CaptionTokenizer | None = None,
 ) -> None:
     """Write a snapshot; each file appears whole. The configuration comes last: with it the snapshot is complete."""
+    if text is not None:
+        text.save(folder / TEXT)
     if codec is not None:
         about = "# The codec of the model in the folder above\n"
         save_snapshot(folder / CODEC, codec[0], codec[1].state_dict(), about)
@@ -225,6 +237,8 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     config, net = read_snapshot(source)
     net.to(device).requires_grad_(False).eval()
     model = model_of(config, net)
+    if isinstance(config, AutoregressorConfig) and config.text is not None:
+        model.text = _reader(_snapshot_folder(expanded(source)) / TEXT, config.text)
     where = codec_of(source)
     if where is None:
         return model
@@ -234,6 +248,16 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     if not isinstance(codec_config, CodecConfig) or not isinstance(codec, Codec):
         raise UserError(f"{where} is no codec; restore it from a copy or train the model again")
     return on_latents(model, codec_config, codec.to(device).requires_grad_(False).eval())
+
+
+def _reader(path: Path, config: TextConfig) -> CaptionTokenizer:
+    text = CaptionTokenizer.load(path, config.length)
+    if text.vocabulary != config.vocabulary:
+        raise UserError(
+            f"{path} does not fit the model: it has {text.vocabulary:,} tokens, the model knows "
+            f"{config.vocabulary:,}; restore it from a copy or train the model again"
+        )
+    return text
 
 
 def codec_of(source: str | Path) -> Path | None:
