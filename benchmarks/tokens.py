@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +20,16 @@ import tyro
 from torch import Tensor
 
 from limner.allocator import keep_freed_memory
-from limner.models.layers import attend, pointwise
+from limner.models.attention import attend
+from limner.models.layers import pointwise
 
-#: (pictures, tokens, features in, features out) of products; (pictures, heads, tokens, features of a head).
+#: (pictures, tokens, features in, features out) of products; (pictures, heads, tokens, features of a head, whether
+#: tokens hear only those up to themselves) of attention.
 PRODUCTS = [(64, 64, 96, 96), (64, 64, 96, 256), (64, 64, 256, 96), (64, 64, 192, 512), (16, 784, 96, 256)]
-ATTENTIONS = [(64, 3, 64, 32), (32, 3, 144, 64), (32, 3, 256, 32), (16, 3, 784, 32)]
+ATTENTIONS = [
+    (64, 3, 64, 32, False), (32, 3, 144, 64, False), (32, 3, 256, 32, False), (16, 3, 784, 32, False),
+    (64, 3, 49, 48, True), (16, 3, 784, 32, True), (16, 6, 784, 64, True),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,17 +76,21 @@ def products(rounds: int) -> None:
 
 
 def attentions(rounds: int) -> None:
-    print("| pictures, heads, tokens, features | precision | torch's, ms | limner's | times as fast |")
+    print("| pictures, heads, tokens, features, causal | precision | torch's, ms | limner's | times as fast |")
     print("|---|---|---|---|---|")
-    for n, heads, tokens, dim in ATTENTIONS:
+    for n, heads, tokens, dim, causal in ATTENTIONS:
         for dtype in (torch.float32, torch.bfloat16):
             # As networks have them: tokens before heads.
             q, k, v = (given(n, tokens, heads, dim, dtype=dtype).transpose(1, 2) for _ in range(3))
             theirs, ours = milliseconds(
-                rounds, both_passes(F.scaled_dot_product_attention, q, k, v), both_passes(attend, q, k, v)
+                rounds,
+                both_passes(partial(F.scaled_dot_product_attention, is_causal=causal), q, k, v),
+                both_passes(partial(attend, causal=causal), q, k, v),
             )
             name = str(dtype).removeprefix("torch.")
-            print(f"| {n}, {heads}, {tokens}, {dim} | {name} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} |")
+            print(
+                f"| {n}, {heads}, {tokens}, {dim}, {'yes' if causal else 'no'} | {name} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} |"
+            )
 
 
 def main(args: Args) -> None:

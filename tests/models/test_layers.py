@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import arithmetic
-from limner.models.layers import GroupNorm, Pointwise, attend, narrow, scaled, silu, wide
+from limner.models.attention import attend, causal_by_blocks
+from limner.models.layers import GroupNorm, Pointwise, narrow, scaled, silu, wide
 
 CPU = torch.device("cpu")
 
@@ -33,8 +36,21 @@ def test_group_norm_behind_a_frozen_layer(groups: int) -> None:
         torch.testing.assert_close(one.grad, other.grad)
 
 
+@pytest.mark.parametrize("tokens", [1, 97, 98, 99, 300])
+def test_causal_attention_by_blocks_is_torchs(tokens: int) -> None:
+    generator = torch.Generator().manual_seed(tokens)
+    given = torch.randn(4, 2, 3, tokens, 8, generator=generator, dtype=torch.float64)
+    told = []
+    for attention in (causal_by_blocks, partial(F.scaled_dot_product_attention, is_causal=True)):
+        leaves = [one.clone().requires_grad_() for one in given[:3]]
+        out = attention(*leaves)
+        told.append([out, *torch.autograd.grad(out, leaves, given[3])])
+    for ours, torchs in zip(*told, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("tokens", "causal"), [(10, False), (200, False), (10, True)])
+@pytest.mark.parametrize(("tokens", "causal"), [(10, False), (200, False), (10, True), (200, True)])
 def test_attention_is_that_of_float32_at_least(dtype: torch.dtype, tokens: int, causal: bool) -> None:
     """Few tokens and many, by products and in blocks, with gradients and without."""
     generator = torch.Generator().manual_seed(0)

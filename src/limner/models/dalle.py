@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from limner.contracts import Captioned, Condition, ImageSpec
 from limner.distributions import Categorical
+from limner.models.attention import attend
 from limner.models.dit import turned
 from limner.models.gpt import GPT
-from limner.models.layers import Pointwise, attend, narrow, wide, zeroed
+from limner.models.layers import Pointwise, narrow, wide, zeroed
 from limner.models.transformer import Attention, Memory, TokenState, TransformerConfig
 from limner.text import NO_TOKEN, TextConfig
 

@@ -18,9 +18,10 @@ from torch.utils.checkpoint import checkpoint
 
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
+from limner.models.attention import attend
 from limner.models.embedding import LevelAndLabel
 from limner.models.fused import gated, modulated, normed_and_turned, swiglu
-from limner.models.layers import Pointwise, attend, padded, to_multiple, wide, zeroed
+from limner.models.layers import Pointwise, padded, to_multiple, wide, zeroed
 
 #: Tokens that an automatic patch leaves along the longer side, at most; more than half of them.
 _LONGEST = 12

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from limner.contracts import Condition, ImageSpec
 from limner.distributions import Categorical
 from limner.errors import UserError
+from limner.models.attention import attend
 from limner.models.dit import rotary
-from limner.models.layers import attend
 from limner.models.transformer import TokenState, TransformerConfig, WritingTransformer
 from limner.writing import bytes_only
 

@@ -155,38 +155,3 @@ def together(module: nn.Module, world: World) -> None:
     for part in module.modules():
         if isinstance(part, Together):
             part.world = world
-
-
-#: Of all heads and tokens of a batch.
-_MOST_SCORES = 2**25
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
-    """Attention of each head's tokens to one another, (N, heads, L, D) each, or to those up to themselves, in the type
-    of the values; on processors in float32 at least where a gradient will be asked for and tokens are many, because
-    torch's in bfloat16 takes ten times as long."""
-    query, key = query.to(value.dtype), key.to(value.dtype)
-    if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
-    with torch.autocast("cpu", enabled=False):
-        if not causal and _few_scores(query, key):
-            return _by_products(query, key, value)
-        if torch.is_grad_enabled():
-            query, key, value = wide(query), wide(key), wide(value)
-        return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
-
-
-def _few_scores(query: Tensor, key: Tensor) -> bool:
-    """Whether all scores at once are faster than torch's attention in blocks, on processors: in bfloat16 two to eight
-    times, as long as they fit into memory (docs/report-card.md)."""
-    heads, tokens = query.shape[:2].numel(), query.shape[2]
-    return query.dtype == torch.bfloat16 and tokens > 1 and heads * tokens * key.shape[2] <= _MOST_SCORES
-
-
-def _by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q kᵀ / sqrt(D)) v."""
-    n, heads, tokens, dim = query.shape
-    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
-    none = query.new_zeros(()).expand(n * heads, tokens, key.shape[1])
-    scores = torch.baddbmm(none, query, key.transpose(1, 2), beta=0, alpha=dim**-0.5)
-    return torch.bmm(scores.softmax(-1), value).reshape(n, heads, tokens, -1)

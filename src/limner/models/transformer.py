@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from limner.contracts import Autoregressor, Condition
 from limner.distributions import Categorical
 from limner.errors import UserError, within
+from limner.models.attention import attend
 from limner.models.embedding import labelled
 from limner.models.fused import normed_and_turned, swiglu
-from limner.models.layers import Pointwise, attend, narrow, to_multiple, wide, zeroed
+from limner.models.layers import Pointwise, narrow, to_multiple, wide, zeroed
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values of all tokens, (N, heads, T, D) each, to what each hears of those that it may hear."""

@@ -17,9 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from limner.contracts import ImageSpec
 from limner.errors import UserError, within
+from limner.models.attention import attend
 from limner.models.embedding import LevelAndLabel
 from limner.models.folding import LARGEST_FOLD, fitted_fold
-from limner.models.layers import GroupNorm, attend, padded, scaled, silu, zeroed
+from limner.models.layers import GroupNorm, padded, scaled, silu, zeroed
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from limner.contracts import Condition, ImageSpec
 from limner.distributions import Categorical
 from limner.errors import UserError
+from limner.models.attention import attend
 from limner.models.dit import turned
-from limner.models.layers import attend, wide
+from limner.models.layers import wide
 from limner.models.scales import mixing
 from limner.models.transformer import TokenState, TransformerConfig, WritingTransformer
 
