@@ -88,9 +88,8 @@ def attentions(rounds: int) -> None:
                 both_passes(partial(attend, causal=causal), q, k, v),
             )
             name = str(dtype).removeprefix("torch.")
-            print(
-                f"| {n}, {heads}, {tokens}, {dim}, {'yes' if causal else 'no'} | {name} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} |"
-            )
+            shape = f"{n}, {heads}, {tokens}, {dim}, {'yes' if causal else 'no'}"
+            print(f"| {shape} | {name} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} |")
 
 
 def main(args: Args) -> None:
