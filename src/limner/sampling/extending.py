@@ -33,8 +33,8 @@ def checked(model: Model, config: ExtendConfig, guide: Model | None) -> None:
     if config.guidance != 1 and not model.unconditional:
         told = "class" if model.text is None else "text"
         raise UserError(
-            f"this model was always told the {told}, and guidance needs what it draws without one: give a guidance of 1 "
-            "(to limner train: --sampling.guidance 1), or train with --objective.label-dropout 0.1"
+            f"this model was always told the {told}, and guidance needs what it draws without one: give a guidance of "
+            "1 (to limner train: --sampling.guidance 1), or train with --objective.label-dropout 0.1"
         )
 
 
