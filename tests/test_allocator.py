@@ -41,7 +41,7 @@ if not keep_freed_memory():
     raise SystemExit("unknown here")
 torch.ones(2**24)
 first = freed_memory()
-held = torch.ones(2**24)
+held = torch.ones(2**23)  # which fits into what was freed, wherever its edges lie
 second = freed_memory()
 del held
 print(first, second, freed_memory())
@@ -56,4 +56,4 @@ def test_kept_memory_is_known_to_be_free() -> None:
     if not before:
         pytest.skip("this C library has no mallinfo2")
     assert min(before, after) >= 2**26
-    assert before - meanwhile >= 0.99 * 2**26
+    assert before - meanwhile >= 0.99 * 2**25
