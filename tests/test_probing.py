@@ -34,7 +34,7 @@ def made(config: GPTConfig | VARConfig, spec: ImageSpec, classes: int = 3) -> Wr
 
 
 def normed(x: Tensor, weight: Tensor) -> Tensor:
-    return x / (x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps).sqrt() * weight
+    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
 
 
 @torch.no_grad()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.nn import functional
 
 from limner.contracts import arithmetic
-from limner.models.fused import gated, modulated, normed_and_turned, swiglu
+from limner.models.fused import RMSNorm, gated, modulated, normed_and_turned, swiglu
 from limner.models.layers import wide
 
 
@@ -28,6 +28,16 @@ def test_modulated_is_torchs_norm_modulated() -> None:
     expected = functional.rms_norm(x, (9,), eps=1e-6) * (1 + scale) + shift
     torch.testing.assert_close(modulated(x, scale, shift), expected)
     assert gradcheck(modulated, (x, scale, shift))
+
+
+def test_rms_norm_is_torchs() -> None:
+    norm, x = RMSNorm(9).double(), drawn(2, 5, 9)
+    weight = drawn(9)
+    norm.weight = nn.Parameter(weight.detach())
+    torch.testing.assert_close(norm(x), functional.rms_norm(x, (9,), weight, eps=1e-6))
+    assert gradcheck(lambda x, weight: torch.func.functional_call(norm, {"weight": weight}, (x,)), (x, weight))
+    with torch.no_grad():
+        assert torch.equal(norm(x.detach()), norm(x.detach().requires_grad_()))
 
 
 def test_gated_is_a_product_added() -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.contracts import Captioned, Condition, ImageSpec
@@ -15,8 +14,8 @@ from limner.distributions import Categorical
 from limner.models.attention import attend
 from limner.models.dit import turned
 from limner.models.gpt import GPT
-from limner.models.layers import Pointwise, narrow, wide, zeroed
-from limner.models.transformer import Attention, Memory, TokenState, TransformerConfig
+from limner.models.layers import Pointwise, wide, zeroed
+from limner.models.transformer import Attention, Memory, TokenState, TransformerConfig, surprise
 from limner.text import NO_TOKEN, TextConfig
 
 
@@ -58,14 +57,9 @@ class Dalle(GPT, Captioned):
 
     def log_probs(self, values: Tensor, cond: Condition) -> tuple[Tensor, Tensor]:
         x = self.through(values, cond)
-        words = wide(self.text_head(narrow(self.norm(x[:, : self.length]))))
-        sites = self._head(x[:, self.length :])
-        return (
-            -F.cross_entropy(sites.transpose(1, 2), values, reduction="none"),
-            -F.cross_entropy(
-                words.transpose(1, 2), self._text(cond, len(values)), ignore_index=NO_TOKEN, reduction="none"
-            ),
-        )
+        words = wide(self.text_head(self.norm(x[:, : self.length])))
+        text = self._text(cond, len(values))
+        return -surprise(self._head(x[:, self.length :]), values), -surprise(words, text, none=NO_TOKEN)
 
     def heard(self, values: Tensor, cond: Condition) -> Tensor:
         """Texts and then values, (N, L + T, D): what the first L say is of texts."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from limner.models.layers import narrow_type, wide
@@ -51,6 +51,38 @@ def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     that products of it will be made in."""
     out: Tensor = _Modulated.apply(x, scale, shift, narrow_type(x))  # type: ignore[no-untyped-call]
     return out
+
+
+class _Normed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        inverse = _inverse_rms(x)
+        normed = x * inverse
+        ctx.save_for_backward(normed, inverse, weight)
+        return torch.mul(normed, weight, out=None if any(ctx.needs_input_grad) else normed).to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        normed, inverse, weight = ctx.saved_tensors
+        given = wide(grad)
+        product = given * normed
+        by_weight = product.sum((0, 1))
+        along = torch.matmul(product, weight[:, None]).div_(normed.shape[-1])
+        return torch.mul(given, weight, out=product).addcmul_(normed, along, value=-1).mul_(inverse), by_weight, None
+
+
+class RMSNorm(nn.Module):
+    """x / RMS(x) * weight (Zhang and Sennrich 2019), x (N, L, D) float32 or float64, in the type that products of it
+    will be made in."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = _Normed.apply(x, self.weight, narrow_type(x))  # type: ignore[no-untyped-call]
+        return out
 
 
 class _Gated(torch.autograd.Function):

@@ -20,7 +20,7 @@ from limner.distributions import Categorical
 from limner.errors import UserError, within
 from limner.models.attention import attend
 from limner.models.embedding import labelled
-from limner.models.fused import normed_and_turned, swiglu
+from limner.models.fused import RMSNorm, normed_and_turned, swiglu
 from limner.models.layers import Pointwise, narrow, to_multiple, wide, zeroed
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -78,7 +78,7 @@ class Block(nn.Module):
         super().__init__()
         hidden = to_multiple(width * 8 / 3, 16)
         self.heads = heads
-        self.norm0, self.norm1 = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.norm0, self.norm1 = RMSNorm(width), RMSNorm(width)
         self.qk = Pointwise(width, 2 * width, bias=False)
         self.value = Pointwise(width, width, bias=False)
         self.qk_scale = nn.Parameter(torch.ones(2, heads, width // heads))
@@ -90,9 +90,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, turns: Tensor, attention: Attention) -> Tensor:
         """All tokens side by side, (N, T, D)."""
-        h = narrow(self.norm0(x))
+        h = self.norm0(x)
         x = self._added(x, attention(*self._heard(self.qk(h), self.value(h), turns)))
-        h = narrow(self.norm1(x))
+        h = self.norm1(x)
         return self._mixed(x, self.gate(h), self.up(h))
 
     def memory(self, n: int, length: int) -> Memory:
@@ -105,10 +105,10 @@ class Block(nn.Module):
     def step(self, x: Tensor, turns: Tensor, memory: Memory, places: slice) -> Tensor:
         """The tokens of the next site, (N, V, D), which hear each other and all before."""
         width = x.shape[2]
-        qk, value = torch.split(F.linear(narrow(self.norm0(x)), memory.heard), [2 * width, width], dim=2)
+        qk, value = torch.split(F.linear(self.norm0(x), memory.heard), [2 * width, width], dim=2)
         query, memory.keys[:, :, places], memory.values[:, :, places] = self._heard(qk, value, turns)
         x = self._added(x, attend(query, memory.keys[:, :, : places.stop], memory.values[:, :, : places.stop]))
-        return self._mixed(x, *F.linear(narrow(self.norm1(x)), memory.mixed).chunk(2, dim=2))
+        return self._mixed(x, *F.linear(self.norm1(x), memory.mixed).chunk(2, dim=2))
 
     def _heard(self, qk: Tensor, value: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, (N, heads, T, D) each, of products (N, T, 2 D) and (N, T, D)."""
@@ -122,6 +122,11 @@ class Block(nn.Module):
 
     def _mixed(self, x: Tensor, gate: Tensor, up: Tensor) -> Tensor:
         return x + wide(self.dropout(self.down(swiglu(gate, up))))
+
+
+def surprise(said: Tensor, values: Tensor, *, none: int = -100) -> Tensor:
+    """-ln p of values (N, T) by logits (N, T, K), 0 where the value is ``none``."""
+    return F.cross_entropy(said.flatten(0, 1), values.flatten(), ignore_index=none, reduction="none").view(values.shape)
 
 
 @dataclass
@@ -166,7 +171,7 @@ class WritingTransformer(Autoregressor):
         if self.label is not None:
             nn.init.normal_(self.label.weight, std=0.02)
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout) for _ in range(config.depth))
-        self.norm = nn.RMSNorm(dim)
+        self.norm = RMSNorm(dim)
         self.head = zeroed(Pointwise(dim, levels))
 
     def attention(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -191,7 +196,7 @@ class WritingTransformer(Autoregressor):
 
     def nats(self, values: Tensor, cond: Condition) -> Tensor:
         """ln p of each value given those of sites before its own, (N, T)."""
-        return -F.cross_entropy(self.said(values, cond).transpose(1, 2), values, reduction="none")
+        return -surprise(self.said(values, cond), values)
 
     def said(self, values: Tensor, cond: Condition) -> Tensor:
         """Logits (N, T, K) of every value, given those of sites before its own."""
@@ -226,7 +231,7 @@ class WritingTransformer(Autoregressor):
             yield x
 
     def _head(self, x: Tensor) -> Tensor:
-        return wide(self.head(narrow(self.norm(x))))
+        return wide(self.head(self.norm(x)))
 
     def _labelled(self, cond: Condition, n: int) -> Tensor | None:
         """(N, 1, D)."""
