@@ -43,6 +43,20 @@ def test_any_size(name: str, height: int, width: int, channels: int) -> None:
         torch.testing.assert_close(one.encode(x[:1]), z[:1], rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_latents_of_several_scales_have_one_length() -> None:
+    """However far all of them have moved together: a coarse code would take that up, and never stand still."""
+    spec = ImageSpec(1, (12, 12), "L")
+    one = codec("scales", spec)
+    assert isinstance(one, VQCodec)
+    one.encoder.around.bias.fill_(300)
+    one.encoder.around.bias[0] = -300
+    z = one.latents(torch.randn(5, *spec.shape))
+    torch.testing.assert_close(z.square().mean(1), torch.ones(5, 3, 3), rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match=r"net.channels is 1; with net.scales give 2 or more"):
+        VQCodecConfig(channels=1, scales=(1, 2))
+
+
 def test_latents_are_brought_to_size_and_back() -> None:
     spec = ImageSpec(1, (16, 16), "L")
     one = KLCodecConfig(width=4, channels=3).codec(spec)

@@ -78,6 +78,8 @@ class VQCodecConfig:
         _check(self)
         if self.scales != tuple(sorted(set(self.scales))) or (self.scales and self.scales[0] < 1):
             raise UserError(f"net.scales is {' '.join(map(str, self.scales))}; give numbers that grow, such as 1 2 4 7")
+        if self.scales and self.channels < 2:
+            raise UserError(f"net.channels is {self.channels}; with net.scales give 2 or more")
         if self.scales and self.levels:
             raise UserError("net.scales is for codes that follow what they stand for; leave net.levels out")
         within("net.codes", self.codes, 2, 2**20)
@@ -256,9 +258,13 @@ class VQCodec(Tokenizer):
         self.levels: Tensor
 
     def latents(self, x: Tensor) -> Tensor:
-        """(N, channels, h, w), before they are quantized; within [-1, 1] where they will be rounded."""
+        """(N, channels, h, w), before they are quantized; within [-1, 1] where they will be rounded, and of root mean
+        square 1 where maps of several scales will add up to them: else the coarsest takes up what all latents have in
+        common, and nothing keeps that from growing."""
         z: Tensor = self.encoder(x)
-        return torch.tanh(z) if self.rounded else z
+        if self.rounded:
+            return torch.tanh(z)
+        return F.rms_norm(z.movedim(1, -1), (self.channels,), eps=1e-6).movedim(-1, 1) if self.scales else z
 
     def nearest(self, z: Tensor) -> Tensor:
         """The numbers (N, h, w) of the codes nearest to latents (N, channels, h, w)."""
