@@ -90,7 +90,7 @@ def probe(model: Model, dataset: Dataset, *, n: int | None = None, seed: int = 0
     """
     net = model.net
     if not isinstance(net, WritingTransformer):
-        raise UserError("a probe is for transformers that write: imagegpt, vqgpt or var; this model is none")
+        raise UserError("a probe is for transformers that write: imagegpt, vqgpt, var or dalle; this model is none")
     if dataset.spec != model.spec:
         raise UserError(f"the pictures are {_kind(dataset)}; this model knows {_kind(model)}")
     if dataset.label is None or len(dataset.labels) < 2:
