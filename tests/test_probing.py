@@ -153,7 +153,7 @@ def test_as_a_command(model: Model, bars: Path, tmp_path: Path, capsys: pytest.C
     assert lines[-1].startswith(f"best: {values['best']}")
     np.savez(tmp_path / "plain.npz", images=np.zeros((30, 13, 11, 1), np.uint8))
     for changed, said in (
-        (["probe", str(tmp_path / "other"), "--data", str(bars)], "imagegpt, vqgpt or var; this model is none"),
+        (["probe", str(tmp_path / "other"), "--data", str(bars)], "imagegpt, vqgpt, var or dalle; this model is none"),
         ([*args, "--data.size", "8", "8"], "L of 8x8 and 8 bits; this model knows L of 13x11"),
         ([*args[:2], "--data", str(tmp_path / "plain.npz")], "have no classes"),
         ([*args[:-1], "19"], "needs 20 pictures at least, and there are 19"),
