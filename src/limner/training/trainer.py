@@ -230,9 +230,11 @@ def _parameters(objective: Objective, names: tuple[str, ...]) -> list[nn.Paramet
 
 def _clipped(parameters: list[nn.Parameter], clip: float) -> Tensor:
     """The norm of the gradients, which are then scaled down to a norm of ``clip``, unless that is 0."""
-    if clip:
-        return nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    # A CPU has nothing to wait for, and small gradients need not be multiplied by 1.
+    if clip and (norm.device.type != "cpu" or bool(norm > clip)):
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm, foreach=True)
+    return norm
 
 
 def _cut(count: int, parts: int) -> list[slice]:
