@@ -34,7 +34,7 @@ _SLOPE, _STEPS = 1e-7, 2_000
 
 
 @dataclass(frozen=True)
-class Reading:
+class Probe:
     """How well classes are read off some features.
 
     Attributes:
@@ -60,13 +60,13 @@ class Probed:
         trained, held: how many pictures the regressions were fitted to, and judged on.
     """
 
-    layers: tuple[Reading, ...]
-    pixels: Reading
+    layers: tuple[Probe, ...]
+    pixels: Probe
     trained: int
     held: int
 
     @property
-    def best(self) -> Reading:
+    def best(self) -> Probe:
         """The first of the best layers; that it was chosen by the same held-out pictures flatters it a little."""
         return max(self.layers, key=lambda one: one.accuracy)
 
@@ -78,7 +78,7 @@ def probe(model: Model, dataset: Dataset, *, n: int | None = None, seed: int = 0
     their classes, if it was ever told any, are kept from it here.
 
     Args:
-        model: of a transformer that writes, on pixels or tokens: imagegpt, vqgpt, var.
+        model: of a transformer that writes, on pixels or tokens: imagegpt, vqgpt, var, dalle.
         dataset: pictures like the model's, with classes, which need not be those of the model.
         n: how many of them, a keyed choice; None takes all.
         seed: of both choices.
@@ -104,10 +104,10 @@ def probe(model: Model, dataset: Dataset, *, n: int | None = None, seed: int = 0
     label = torch.from_numpy(dataset.label[which])
     pixels, features = _seen(model, net, dataset.images, which)
 
-    def read(name: str, x: Tensor) -> Reading:
+    def read(name: str, x: Tensor) -> Probe:
         fitted = fit(x[rest], label[rest], len(dataset.labels), penalty)
         share = float((fitted.scores(x[held]).argmax(1) == label[held]).double().mean())
-        return Reading(name, share, *wilson(share, len(held)))
+        return Probe(name, share, *wilson(share, len(held)))
 
     layers = tuple(read(f"layer {number}", x) for number, x in enumerate(features))
     return Probed(layers, read("pixels", pixels), len(rest), len(held))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from test_every_recipe import BATCH, small
+from untrained import resumed_without_it
 
 import limner
 from limner.contracts import ImageSpec, RefineConfig
@@ -20,10 +21,9 @@ from limner.distributed import ALONE
 from limner.errors import UserError
 from limner.models import KLCodec
 from limner.objectives import Batch
-from limner.recipes import FlowMapRecipe, RefineRecipe, recipe, resume, train
+from limner.recipes import FlowMapRecipe, RefineRecipe, recipe, train
 from limner.sampling import log_likelihood, resolve
 from limner.training.behind import Behind, behind
-from limner.training.checkpoint import checkpoints
 from limner.training.opening import batches_of, lesson_of
 
 
@@ -74,16 +74,7 @@ def test_a_model_of_latents_draws_pictures_and_carries_its_codec(run: Path, tmp_
 
 
 def test_it_is_resumed_bit_for_bit_where_the_codec_is_gone(codec: Path, run: Path, bars: Path, tmp_path: Path) -> None:
-    gone = tmp_path / "codec"
-    shutil.copytree(codec, gone)
-    again = tmp_path / "again"
-    train(on(gone), str(bars), out=again, images=4 * BATCH, show=False)
-    shutil.rmtree(again / "snapshot")
-    (again / "done.json").unlink()
-    for path in checkpoints(again / "checkpoints")[2:]:
-        path.unlink()
-    shutil.rmtree(gone)
-    resume(again, show=False)
+    again = resumed_without_it(codec, on, bars, 4 * BATCH, tmp_path)
     assert (again / "snapshot/model.safetensors").read_bytes() == (run / "snapshot/model.safetensors").read_bytes()
     assert (again / "samples/final.png").read_bytes() == (run / "samples/final.png").read_bytes()
 

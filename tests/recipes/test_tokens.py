@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from test_every_recipe import BATCH, name_of, small
-from untrained import fresh
+from untrained import fresh, resumed_without_it
 
 import limner
 from limner.cli import main
@@ -23,10 +23,9 @@ from limner.distributed import ALONE
 from limner.errors import UserError
 from limner.models import CodecNetConfig, KLCodecConfig, PaletteConfig, VQCodecConfig
 from limner.objectives import Batch
-from limner.recipes import ExtendRecipe, resume, train
+from limner.recipes import ExtendRecipe, train
 from limner.sampling import complete, log_likelihood
 from limner.training.behind import BehindTokens, behind
-from limner.training.checkpoint import checkpoints
 from limner.training.opening import batches_of
 from limner.writing import written_of
 
@@ -81,15 +80,7 @@ def test_a_model_of_tokens_draws_pictures_and_carries_its_codec(run: Path, tmp_p
 
 
 def test_it_is_resumed_bit_for_bit_where_the_codec_is_gone(run: Path, bars: Path, tmp_path: Path) -> None:
-    gone, again = tmp_path / "codec", tmp_path / "again"
-    shutil.copytree(run / "codec", gone)
-    train(on(gone, name_of(run)), str(bars), out=again, images=4 * BATCH, show=False)
-    shutil.rmtree(again / "snapshot")
-    (again / "done.json").unlink()
-    for path in checkpoints(again / "checkpoints")[2:]:
-        path.unlink()
-    shutil.rmtree(gone)
-    resume(again, show=False)
+    again = resumed_without_it(run / "codec", lambda gone: on(gone, name_of(run)), bars, 4 * BATCH, tmp_path)
     assert (again / "snapshot/model.safetensors").read_bytes() == (run / "snapshot/model.safetensors").read_bytes()
     assert (again / "samples/final.png").read_bytes() == (run / "samples/final.png").read_bytes()
 

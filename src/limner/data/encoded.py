@@ -77,16 +77,7 @@ def moments(
 ) -> Moments:
     """Those of all pictures, encoded now if nobody has done so with the same codec.
 
-    Args:
-        dataset: the pictures.
-        codec: whose weights do not change any more.
-        mirror: whether the mirrored pictures are wanted too.
-        root: of the cache.
-        device: of the codec.
-        show: draw progress on standard error.
-
-    Raises:
-        UserError: the cache cannot be written, or is damaged.
+    Args, and what is raised: as for :func:`limner.data.kept.kept`.
     """
     sums = _Sums()
 
@@ -116,7 +107,7 @@ def tokens(
     spec = codec.token_spec(dataset.spec)
     kind = "<u2" if spec.codes <= 2**16 else "<u4"
     making = Making(
-        f"tokens 1 {spec.scales}", {"tokens.npy": (kind, spec.shape)}, lambda pictures: (codec.tokenize(pictures),)
+        f"tokens 2 {spec.scales}", {"tokens.npy": (kind, spec.shape)}, lambda pictures: (codec.tokenize(pictures),)
     )
     (numbers,) = kept(dataset, codec, making, mirror=mirror, root=root, device=device, show=show).files
     return Tokens(numbers)

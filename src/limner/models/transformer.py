@@ -205,10 +205,7 @@ class WritingTransformer(Autoregressor):
     def features(self, values: Tensor, cond: Condition) -> Tensor:
         """What each layer makes of values (N, T), averaged over all tokens: the normed inputs of every block, and of
         the head, (depth + 1, N, D) (Chen et al. 2020, *Generative pretraining from pixels*, sections 2.3 and 2.4)."""
-        norms, length = (
-            [*(block.norm0 for block in self.blocks if isinstance(block, Block)), self.norm],
-            values.shape[1],
-        )
+        length, norms = values.shape[1], [*(cast(Block, block).norm0 for block in self.blocks), self.norm]
         passed = zip(norms, self._passed(values, cond), strict=True)
         return torch.stack([norm(x[:, -length:]).mean(1) for norm, x in passed])
 
