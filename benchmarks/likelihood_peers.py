@@ -1,7 +1,7 @@
 """Bits a dimension of held-out digits, of limner's recipes that write beside the networks of pytorch-generative: equal
 minutes, the same pictures, all 256 levels of grey.
 
-    LIMNER_MIRROR=DIR python benchmarks/likelihood_peers.py --minutes 10
+    LIMNER_MIRROR=DIR python benchmarks/likelihood_peers.py --minutes 10 30
 
 The peers are built here from what EugenHotaj/pytorch-generative publishes to reproduce its figures: its PixelCNN (15
 blocks, 32 channels, batches of 256, Adam 1e-3) and its ImageGPT (8 blocks, 64 channels, 2 heads, batches of 64, Adam
@@ -11,8 +11,9 @@ Attention is torch's own, which says the same in less time and memory. There the
 what the block says, so that it doubles from block to block: both networks are trained as they are, and again with
 inputs that are added once. Its gated network costs some fifty times what its PixelCNN does and is left out.
 
-No side knows classes. All train on --limit digits, and --count of the others are judged. Finished cells and runs are
-kept in --out.
+A peer's rate knows nothing of the end, so that each is trained once, for the longest, and judged after every budget; a
+recipe of limner, which anneals, is trained for each. No side knows classes. All train on --limit digits, and --count of
+the others are judged. Finished cells and runs are kept in --out.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Args:
         count: held-out pictures that are judged.
         recipes: which of limner.
         peers: which of the others.
-        minutes: of each training.
+        minutes: budgets.
         seed: of each training.
         out: where finished cells and runs are kept.
     """
@@ -65,7 +66,7 @@ class Args:
     count: int = 1_000
     recipes: tuple[str, ...] = ("pixelcnn++", "imagegpt", "pixelcnn")
     peers: tuple[str, ...] = ("PixelCNN", "PixelCNN, added once", "ImageGPT", "ImageGPT, added once")
-    minutes: float = 10.0
+    minutes: tuple[float, ...] = (10.0, 30.0)
     seed: int = 1
     out: Path = Path("build/likelihood-peers")
 
@@ -195,30 +196,46 @@ def nats(net: nn.Module, pictures: Tensor) -> Tensor:
     return F.cross_entropy(net(levels / (LEVELS - 1)), levels[:, 0].long(), reduction="none").flatten(1).sum(1)
 
 
-def peer_cell(args: Args, peer: Peer, seen: Pictures, judged: Pictures) -> Cell:
-    begun = time.monotonic()
+def peer_cells(args: Args, peer: Peer, seen: Pictures, judged: Pictures) -> Cell:
+    """What judging takes counts for nobody."""
     torch.manual_seed(args.seed)
-    pictures, steps = torch.from_numpy(seen), 0
+    pictures, steps, told = torch.from_numpy(seen), 0, {}
     net = peer.build(seen.shape[1:3])
     optimizer = torch.optim.Adam(net.parameters(), lr=peer.lr)
     rate = torch.optim.lr_scheduler.ExponentialLR(optimizer, peer.decay)
-    while time.monotonic() - begun < 60 * args.minutes:
-        optimizer.zero_grad()
-        nats(net, pictures[torch.randint(len(pictures), (peer.batch,))]).mean().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        rate.step()
-        steps += 1
-    wall = time.monotonic() - begun
+    wall = 0.0
+    for minutes in sorted(args.minutes):
+        begun = time.monotonic() - wall
+        while time.monotonic() - begun < 60 * minutes:
+            optimizer.zero_grad()
+            nats(net, pictures[torch.randint(len(pictures), (peer.batch,))]).mean().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            rate.step()
+            steps += 1
+        wall = time.monotonic() - begun
+        told[key(minutes)] = {"images": steps * peer.batch, "wall": wall} | peer_verdict(net, judged)
+    return {"by minutes": told}
+
+
+def peer_verdict(net: nn.Module, judged: Pictures) -> Cell:
     with torch.no_grad():
-        told = torch.cat([nats(net.eval(), part) for part in torch.split(torch.from_numpy(judged), TOGETHER)])
-    return {"images": steps * peer.batch, "wall": wall} | verdict(told.double() / (judged[0].size * math.log(2)))
+        told = torch.cat([nats(net, part) for part in torch.split(torch.from_numpy(judged), TOGETHER)])
+    return verdict(told.double() / (judged[0].size * math.log(2)))
 
 
-def our_cell(args: Args, recipe: str, judged: Pictures) -> Cell:
-    run = args.out / f"{recipe}-{args.minutes:g}min-{args.seed}"
-    told = trained(run, recipe, args.data, args.minutes, args.seed, "--data.limit", str(args.limit), "--no-conditional")
+def our_cells(args: Args, recipe: str, judged: Pictures) -> Cell:
+    return {"by minutes": {key(minutes): our_cell(args, recipe, minutes, judged) for minutes in args.minutes}}
+
+
+def our_cell(args: Args, recipe: str, minutes: float, judged: Pictures) -> Cell:
+    run = args.out / f"{recipe}-{key(minutes)}min-{args.seed}"
+    told = trained(run, recipe, args.data, minutes, args.seed, "--data.limit", str(args.limit), "--no-conditional")
     bound = limner.log_likelihood(limner.load(run), judged)
     return told | verdict(bound.bits_per_dimension(judged[0].size))
+
+
+def key(minutes: float) -> str:
+    return f"{minutes:g}"
 
 
 def verdict(bits: Tensor) -> Cell:
@@ -233,22 +250,22 @@ def main(args: Args) -> None:
     rows = held_out(whole, seen)
     judged = eight_bit(np.array(whole.images[rows[np.linspace(0, len(rows) - 1, args.count).astype(int)]]))
     cells = Cells.of(args.out / "cells.json")
-    suffix = f" {args.minutes:g} min seed {args.seed}"
+    suffix = f" {' '.join(map(key, args.minutes))} min seed {args.seed}"
     grey = eight_bit(np.array(seen.images))
-    makes = {f"`{name}`": partial(our_cell, args, name, judged) for name in args.recipes}
+    makes = {f"`{name}`": partial(our_cells, args, name, judged) for name in args.recipes}
     makes |= {
-        f"pytorch-generative's {name}": partial(peer_cell, args, PEERS[name], grey, judged) for name in args.peers
+        f"pytorch-generative's {name}": partial(peer_cells, args, PEERS[name], grey, judged) for name in args.peers
     }
     lines = [
-        f"| side, {args.minutes:g} minutes | images | wall s | bits a dimension | 95 % interval |",
-        "|---|---|---|---|---|",
+        "| side | minutes | images | wall s | bits a dimension | 95 % interval |",
+        "|---|---|---|---|---|---|",
     ]
     for name, make in makes.items():
-        cell = cells.keep(name + suffix, make)
-        lines.append(
-            f"| {name} | {cell['images']:,} | {cell['wall']:.0f} | {cell['bits']:.3f} | "
-            f"{cell['low']:.3f} to {cell['high']:.3f} |"
-        )
+        for minutes, cell in cells.keep(name + suffix, make)["by minutes"].items():
+            lines.append(
+                f"| {name} | {minutes} | {cell['images']:,} | {cell['wall']:.0f} | {cell['bits']:.3f} | "
+                f"{cell['low']:.3f} to {cell['high']:.3f} |"
+            )
     print("\n".join(lines))
     print(f"\n{len(judged):,} of {len(rows):,} held-out pictures, {len(seen.images):,} trained on.")
 

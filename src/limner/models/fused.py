@@ -109,17 +109,17 @@ def gated(x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
 class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+        opened = F.silu(gate)
+        ctx.save_for_backward(gate, up, opened)
+        return opened * up
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        gate, up = ctx.saved_tensors
-        by_up = F.silu(gate).mul_(grad)
+        gate, up, opened = ctx.saved_tensors
         by_gate = grad * up
         torch.ops.aten.silu_backward.grad_input(by_gate, gate, grad_input=by_gate)
-        return by_gate, by_up
+        return by_gate, opened * grad
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:

@@ -39,53 +39,69 @@ _PORTION = 2**26
 def orthogonalized(stacks: Sequence[Tensor]) -> list[Tensor]:
     """Stacks (K, R, C) of matrices, each stack of its own shape, with their singular values moved towards 1 by Newton
     and Schulz's iteration: those above 0.003 of the norm come to between 0.8 and 1.2. Under ``arithmetic`` of bfloat16
-    the products are in it (as Jordan et al. 2024 have them), and so is what is returned."""
-    wide = [x.transpose(1, 2) if x.shape[1] > x.shape[2] else x for x in map(narrow, stacks)]
-    out = [*map(_iterated, wide)] if wide and wide[0].dtype == torch.bfloat16 else _by_squares(wide)
-    return [x.transpose(1, 2) if to.shape[1] > to.shape[2] else x for x, to in zip(out, stacks, strict=True)]
+    the products are in it (as Jordan et al. 2024 have them), and so is what is returned.
+
+    Tall matrices are multiplied from the right and wide ones from the left, so that what is returned lies in memory as
+    the weights do: nothing that a weight meets in another order is fast."""
+    narrowed = [*map(narrow, stacks)]
+    if narrowed and narrowed[0].dtype == torch.bfloat16:
+        return [*map(_iterated, narrowed)]
+    return _by_squares(narrowed)
+
+
+def _square(x: Tensor) -> Tensor:
+    """The smaller of x xᵀ and xᵀ x, of matrices (K, R, C)."""
+    turned = x.transpose(1, 2)
+    return torch.bmm(turned, x) if _tall(x) else torch.bmm(x, turned)
+
+
+def _tall(x: Tensor) -> bool:
+    return x.shape[1] > x.shape[2]
 
 
 def _iterated(x: Tensor) -> Tensor:
-    """Of wide matrices (K, R, C), step by step: the squares of small singular values would be lost in bfloat16."""
+    """Of matrices (K, R, C), step by step: the squares of small singular values would be lost in bfloat16."""
     with torch.autocast(x.device.type, enabled=False):
-        square = torch.bmm(x, x.transpose(1, 2))
+        square = _square(x)
         norms = _norms(square)
         x = _stepped(x, square / norms.square(), *_SAFE[0]).div_(norms)
         for a, b, c in _SAFE[1:]:
-            x = _stepped(x, torch.bmm(x, x.transpose(1, 2)), a, b, c)
+            x = _stepped(x, _square(x), a, b, c)
     return x
 
 
 def _stepped(x: Tensor, square: Tensor, a: float, b: float, c: float) -> Tensor:
-    """a x + b square x + c square² x."""
-    return torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    """a x + b square x + c square² x, or with x on the left."""
+    factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+    return torch.baddbmm(x, x, factor, beta=a) if _tall(x) else torch.baddbmm(x, factor, x, beta=a)
 
 
-def _by_squares(wide: Sequence[Tensor]) -> list[Tensor]:
-    """Of stacks of wide matrices. Every iterate is a polynomial of x xᵀ times x, and such polynomials commute. So the
-    polynomial is built of the small squares alone, of all stacks whose shorter sides agree at once: many small products
-    cost more than few large ones."""
+def _by_squares(stacks: Sequence[Tensor]) -> list[Tensor]:
+    """Every iterate is a polynomial of x xᵀ times x, and such polynomials commute. So the polynomial is built of the
+    small squares alone, of all stacks whose shorter sides agree at once: many small products cost more than few large
+    ones."""
     alike: dict[int, list[int]] = defaultdict(list)
-    for i, x in enumerate(wide):
-        alike[x.shape[1]].append(i)
-    out = [*wide]
+    for i, x in enumerate(stacks):
+        alike[min(x.shape[1:])].append(i)
+    out = [*stacks]
     for which in alike.values():
-        squares = torch.cat([torch.bmm(wide[i], wide[i].transpose(1, 2)) for i in which])
+        squares = torch.cat([_square(stacks[i]) for i in which])
         norms = _norms(squares)
         factors = _polynomial(squares / norms.square()) / norms
-        for i, factor in zip(which, torch.split(factors, [len(wide[i]) for i in which]), strict=True):
-            out[i] = torch.bmm(factor, wide[i])
+        for i, factor in zip(which, torch.split(factors, [len(stacks[i]) for i in which]), strict=True):
+            x = stacks[i]
+            out[i] = torch.bmm(x, factor) if _tall(x) else torch.bmm(factor, x)
     return out
 
 
 def _norms(squares: Tensor) -> Tensor:
-    """(K, 1, 1), at which the iteration wants to begin, of x xᵀ (K, R, R): the trace is the squared norm."""
+    """(K, 1, 1), at which the iteration wants to begin, of squares (K, R, R): the trace is the squared norm."""
     traces = squares.diagonal(dim1=1, dim2=2).sum(1, dtype=torch.promote_types(squares.dtype, torch.float32))
     return (traces.sqrt() + 1e-7).to(squares.dtype)[:, None, None]
 
 
 def _polynomial(square: Tensor) -> Tensor:
-    """The polynomial of x xᵀ (K, R, R) that the iterations multiply x by."""
+    """The polynomial of squares (K, R, R) that the iterations multiply x by."""
     q: Tensor | None = None
     for step, (a, b, c) in enumerate(_QUINTICS):
         factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
