@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from limner.contracts import Captioned, DataStats, ExtendConfig, ImageSpec
+from limner.contracts import Autoregressor, Captioned, DataStats, ExtendConfig, ImageSpec
 from limner.errors import UserError
 from limner.models import AutoregressorNetConfig, DalleConfig, VQCodecConfig
 from limner.objectives import (
@@ -49,10 +49,11 @@ class ExtendRecipe(LatentSettings):
         if isinstance(self.net, DalleConfig):
             raise UserError(f"{self.recipe} reads no texts, and --net.kind dalle does: limner train dalle")
         unconditional = not labels or self.objective.label_dropout > 0
-        config = AutoregressorConfig(self.net, spec, labels, self.sampling, unconditional)
+        sampling = self.sampling if labels and unconditional else replace(self.sampling, guidance=1.0)
+        config = AutoregressorConfig(self.net, spec, labels, sampling, unconditional)
         net = config.network()
         objective = Likelihood(net, self.objective, self.optimizer, spec)
-        evaluations = min(_EVALUATIONS, len(net.sites))
+        evaluations = _evaluations(net, sampling)
         return Lesson(objective, "autoregressor", config.model(net), config, evaluations)
 
 
@@ -116,7 +117,12 @@ class CaptionedRecipe(TokenRecipe):
         net = config.network()
         assert isinstance(net, Captioned)
         objective = CaptionedLikelihood(net, self.objective, self.optimizer, spec)
-        evaluations = min(_EVALUATIONS, len(net.sites)) * (1 if self.sampling.guidance == 1 else 2)
+        evaluations = _evaluations(net, self.sampling)
         tokenizer = None if reading is None else reading.tokenizer
         model = replace(config.model(net), text=tokenizer)
         return Lesson(objective, "autoregressor", model, config, evaluations, text=tokenizer)
+
+
+def _evaluations(net: Autoregressor, sampling: ExtendConfig) -> int:
+    """Of one drawing, guided ones twice."""
+    return min(_EVALUATIONS, len(net.sites)) * (1 if sampling.guidance == 1 else 2)

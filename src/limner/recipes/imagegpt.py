@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from limner.contracts import ExtendConfig
 from limner.models import GPTConfig
 from limner.objectives import LikelihoodConfig, MuonConfig
 from limner.recipes.extend import ExtendRecipe
@@ -24,4 +25,5 @@ def imagegpt(size: Size = "small") -> ExtendRecipe:
         objective=LikelihoodConfig(),
         optimizer=MuonConfig(),
         training=TrainingConfig(batch=16),
+        sampling=ExtendConfig(guidance=1.5),
     )

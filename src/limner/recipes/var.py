@@ -3,6 +3,7 @@ prediction*."""
 
 from __future__ import annotations
 
+from limner.contracts import ExtendConfig
 from limner.models import VARConfig
 from limner.objectives import LikelihoodConfig, MuonConfig
 from limner.recipes.extend import ScaleRecipe
@@ -25,4 +26,5 @@ def var(size: Size = "small") -> ScaleRecipe:
         objective=LikelihoodConfig(),
         optimizer=MuonConfig(),
         training=TrainingConfig(batch=64),
+        sampling=ExtendConfig(guidance=1.3),
     )
