@@ -180,6 +180,7 @@ def complete(
     ways: int,
     known: float,
     mask: Path | None,
+    label: str | None,
     prompt: str | None,
     temperature: float | None,
     top_k: int | None,
@@ -201,9 +202,9 @@ def complete(
     fresh = _below(known, loaded.spec.size) if mask is None else _mask(mask, loaded.spec.size)
     real = as_drawn(loaded, reference)
     which = np.linspace(0, len(real) - 1, min(n, len(real))).astype(np.int64)
-    label = None
-    if loaded.labels and real.label is not None:
-        label = numbers_of(loaded, real.labels, real.label[which]).tolist()
+    told: str | list[int] | None = label
+    if label is None and loaded.labels and real.label is not None:
+        told = numbers_of(loaded, real.labels, real.label[which]).tolist()
     own = captions_of(loaded, real, which)
     pictures = np.ascontiguousarray(real.images[which])
     done = completed(
@@ -211,7 +212,7 @@ def complete(
         pictures,
         fresh,
         ways=ways,
-        label=label,
+        label=told,
         prompt=own if prompt is None and own and all(map(str.strip, own)) else prompt,
         seed=seed,
         temperature=temperature,

@@ -253,7 +253,8 @@ class Complete:
         ways: in which each is completed.
         known: share of the rows, from above, that stays.
         mask: a picture of the same size instead, white where pixels are to be written.
-        prompt: of models that read texts, what the pictures show; their own captions by default, where they have some.
+        label: class of all pictures, a number or a name; by default their own, or any where they have none.
+        prompt: of models that read texts, what the pictures show; by default their own captions, or anything.
         temperature: below 1 pictures are more typical and less various.
         top_k: only so many of the likeliest values; 0 for all.
         top_p: only the likeliest values that hold this share together; 1 for all.
@@ -271,6 +272,7 @@ class Complete:
     ways: int = 6
     known: float = 0.5
     mask: Path | None = None
+    label: str | None = None
     prompt: str | None = None
     temperature: float | None = None
     top_k: int | None = None
@@ -290,6 +292,7 @@ class Complete:
             self.ways,
             self.known,
             self.mask,
+            self.label,
             self.prompt,
             self.temperature,
             self.top_k,

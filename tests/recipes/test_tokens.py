@@ -138,7 +138,7 @@ def test_tokens_of_known_pixels_alone_are_kept(run: Path, pictures: Dataset) -> 
     assert isinstance(model.codec, Tokenizer)
     given, mask = pictures.images[:3], np.zeros((13, 11), bool)
     mask[6:9] = True
-    found = complete(model, given, mask, ways=3)
+    found = complete(model, given, mask, ways=3, label=[0, 1, 0])
     touched = model.codec.touched(torch.from_numpy(mask))
     assert (found.kept, found.tokens) == (int((~touched).sum()), len(touched))
     assert 0 < found.kept < found.tokens
@@ -148,7 +148,7 @@ def test_tokens_of_known_pixels_alone_are_kept(run: Path, pictures: Dataset) -> 
     assert found.unseen > 0
     alone = complete(model, given.repeat(3, axis=0), mask, label=[0] * 3 + [1] * 3 + [0] * 3)
     assert np.array_equal(alone.pictures[:, 0], found.pictures.reshape(9, 13, 11, 1))
-    whole = complete(model, given, np.ones((13, 11), bool), seed=2)
+    whole = complete(model, given, np.ones((13, 11), bool), seed=2, label=[0, 1, 0])
     assert np.array_equal(whole.pictures[:, 0], limner.sample(model, 3, seed=2))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -44,13 +46,13 @@ def lower(rows: int = 3) -> np.ndarray:
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_ways_that_share_what_is_known_are_those_written_alone(model: Model, guidance: float) -> None:
     config, given = ExtendConfig(guidance=guidance), pictures(4)
-    found = complete(model, given, lower(), ways=3, seed=5, config=config).pictures
+    classes = [0, 1, 2, 0]
+    found = complete(model, given, lower(), ways=3, label=classes, seed=5, config=config).pictures
     assert found.shape == (4, 3, 6, 5, 3)
-    alone = complete(
-        model, given.repeat(3, axis=0), lower(), label=[0] * 3 + [1] * 3 + [2] * 3 + [0] * 3, seed=5, config=config
-    )
+    each = np.repeat(classes, 3).tolist()
+    alone = complete(model, given.repeat(3, axis=0), lower(), label=each, seed=5, config=config)
     assert np.array_equal(found.reshape(12, 6, 5, 3), alone.pictures[:, 0])
-    parts = complete(model, given, lower(), ways=3, seed=5, config=config, batch=4).pictures
+    parts = complete(model, given, lower(), ways=3, label=classes, seed=5, config=config, batch=4).pictures
     assert np.array_equal(parts, found)
 
 
@@ -66,7 +68,7 @@ def test_what_is_known_stays_and_the_rest_varies(model: Model) -> None:
 
 
 def test_all_of_it_is_a_sample_and_nothing_of_it_the_picture(model: Model) -> None:
-    whole = complete(model, pictures(3), np.ones((6, 5), bool), seed=2)
+    whole = complete(model, pictures(3), np.ones((6, 5), bool), label=[0, 1, 2], seed=2)
     assert np.array_equal(whole.pictures[:, 0], limner.sample(model, 3, seed=2))
     assert whole.unseen == 0
     given = pictures(3)
@@ -79,6 +81,21 @@ def test_what_is_written_follows_what_is_known() -> None:
     other[:, 2, 0] ^= 255
     a, b = (complete(model, one, mask, ways=8).pictures[:, :, 3:] for one in (given, other))
     assert not np.array_equal(a, b)
+
+
+def test_pictures_of_unknown_class_are_of_any_and_nothing_is_guided(model: Model) -> None:
+    given, mask = pictures(3), lower()
+    free = complete(model, given, mask, guidance=3.0).pictures
+    assert np.array_equal(free, complete(model, given, mask, guidance=1.0).pictures)
+    classes = [complete(model, given, mask, label=label).pictures for label in range(3)]
+    assert not any(np.array_equal(free, one) for one in classes)
+
+
+def test_a_model_that_was_always_told_the_class_asks_for_it(model: Model) -> None:
+    always = replace(model, unconditional=False)
+    with pytest.raises(limner.UserError, match="give --label"):
+        complete(always, pictures(2), lower())
+    assert complete(always, pictures(2), lower(), label="b").pictures.shape == (2, 1, 6, 5, 3)
 
 
 def test_unseen() -> None:

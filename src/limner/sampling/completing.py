@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -62,9 +62,8 @@ def complete(
         pictures: (N, H, W, C), uint8, or uint16 for a model of 16 bits.
         mask: (H, W), true where a pixel is to be written.
         ways: in which each picture is completed, side by side: what is known before the first such pixel is read once.
-        label: of all pictures, or one each; None takes the classes in turn.
-        prompt: of a model that reads texts, what all pictures show, or one text each; None takes those that it
-            remembers in turn.
+        label: of all pictures, or one each; None leaves open what they show, and then nothing is guided.
+        prompt: of a model that reads texts, the same.
         seed: way j of picture i is sample ``i * ways + j`` of it.
         temperature, top_k, top_p, guidance: override the model's defaults.
         config: replaces them as a whole.
@@ -72,7 +71,8 @@ def complete(
         memory: GiB that what is kept of these may take, as for :func:`limner.sample`.
 
     Raises:
-        UserError: the model does not write, pictures or mask are not of its kind, or memory does not hold one of them.
+        UserError: the model does not write, or knows no picture without its class or text and is not given these;
+            pictures or mask are not of its kind; memory does not hold one of them.
     """
     net, spec, codec, n = model.net, model.spec, model.codec, len(pictures)
     if not isinstance(net, Autoregressor):
@@ -86,8 +86,9 @@ def complete(
     settings = resolve(model, config, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
     assert isinstance(settings, ExtendConfig)
     device = next(net.parameters()).device
+    cond, settings = _told(model, n, label, prompt, settings)
+    cond = cond.to(device)
     guided = extending.guided(model, settings)
-    cond = condition_for(model, n, label, prompt).to(device)
     fresh = touched(torch.from_numpy(mask).to(device), codec, spec)
     half = (2**spec.bits - 1) / 2
     many, some = _shares(model, settings, cond, ways, batch, memory)
@@ -113,6 +114,20 @@ def complete(
     if not isinstance(codec, Tokenizer):
         return Completed(whole, unseen(order))
     return Completed(whole, unseen(order), kept=int((~order).sum()), tokens=len(order))
+
+
+def _told(model: Model, n: int, label: Label, prompt: Prompt, config: ExtendConfig) -> tuple[Condition, ExtendConfig]:
+    """What n pictures are said to show, and how they are written then: away from "any" to "any" nothing is guided."""
+    steered = bool(model.labels) or model.text is not None
+    if not steered or label is not None or prompt is not None:
+        return condition_for(model, n, label, prompt), config
+    if not model.unconditional:
+        what = "class" if model.text is None else "text"
+        raise UserError(
+            f"this model was always told the {what} of a picture, and these have none: give --"
+            f"{'label' if model.text is None else 'prompt'}"
+        )
+    return condition_for(model, n, None, None).dropped(), replace(config, guidance=1.0)
 
 
 def _shares(
