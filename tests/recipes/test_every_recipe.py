@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,6 +220,18 @@ def test_without_labels(run: Path, bars: Path, tmp_path: Path) -> None:
     with pytest.raises(limner.UserError, match="without labels"):
         limner.sample(model, 2, label=0)
     with pytest.raises(limner.UserError, match=r"without labels|guidance is not for this model|takes no guidance"):
+        limner.sample(model, 2, guidance=2.0)
+
+
+@pytest.mark.parametrize("name", ["imagegpt", "pixelcnn++", "flow"])
+def test_what_was_always_told_the_class_is_not_guided(name: str, bars: Path, tmp_path: Path) -> None:
+    settings: Any = small(name)
+    assert settings.sampling.guidance > 1
+    always = dataclasses.replace(settings, objective=dataclasses.replace(settings.objective, label_dropout=0.0))
+    train(always, str(bars), out=tmp_path / "run", images=BATCH, show=False)
+    model = load(tmp_path / "run")
+    assert limner.sample(model, 2).shape == (2, 13, 11, 1)
+    with pytest.raises(limner.UserError, match="was always told"):
         limner.sample(model, 2, guidance=2.0)
 
 

@@ -49,7 +49,7 @@ class ExtendRecipe(LatentSettings):
         if isinstance(self.net, DalleConfig):
             raise UserError(f"{self.recipe} reads no texts, and --net.kind dalle does: limner train dalle")
         unconditional = not labels or self.objective.label_dropout > 0
-        sampling = self.sampling if labels and unconditional else replace(self.sampling, guidance=1.0)
+        sampling = _guided(self.sampling, bool(labels) and unconditional)
         config = AutoregressorConfig(self.net, spec, labels, sampling, unconditional)
         net = config.network()
         objective = Likelihood(net, self.objective, self.optimizer, spec)
@@ -106,21 +106,28 @@ class CaptionedRecipe(TokenRecipe):
         self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
     ) -> Lesson:
         text = self.net.text if reading is None else reading.tokenizer.config
+        unconditional = self.objective.label_dropout > 0
+        sampling = _guided(self.sampling, unconditional)
         config = AutoregressorConfig(
             replace(self.net, text=text),
             spec,
             (),
-            self.sampling,
-            self.objective.label_dropout > 0,
+            sampling,
+            unconditional,
             () if reading is None else reading.prompts,
         )
         net = config.network()
         assert isinstance(net, Captioned)
         objective = CaptionedLikelihood(net, self.objective, self.optimizer, spec)
-        evaluations = _evaluations(net, self.sampling)
+        evaluations = _evaluations(net, sampling)
         tokenizer = None if reading is None else reading.tokenizer
         model = replace(config.model(net), text=tokenizer)
         return Lesson(objective, "autoregressor", model, config, evaluations, text=tokenizer)
+
+
+def _guided(sampling: ExtendConfig, steerable: bool) -> ExtendConfig:
+    """Without guidance where there is nothing to steer to, or away from."""
+    return sampling if steerable else replace(sampling, guidance=1.0)
 
 
 def _evaluations(net: Autoregressor, sampling: ExtendConfig) -> int:
