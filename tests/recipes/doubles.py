@@ -24,7 +24,7 @@ from limner.training.trainer import Trainer
 BATCH, PARTS = 7, 2
 #: Recipes that are taught at a third of their rate: at the whole of it the steepest of their first steps make 1e-5 of
 #: the last bit of a sum, in one process too, when it cuts its batch in another way.
-SLOWED = ("dalle",)
+SLOWED = ("dalle", "ddpm", "edm")
 #: Where the weights are looked at.
 END = 100
 
