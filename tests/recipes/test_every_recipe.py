@@ -223,7 +223,7 @@ def test_without_labels(run: Path, bars: Path, tmp_path: Path) -> None:
         limner.sample(model, 2, guidance=2.0)
 
 
-@pytest.mark.parametrize("name", ["imagegpt", "pixelcnn++", "flow"])
+@pytest.mark.parametrize("name", ["imagegpt", "flow"])
 def test_what_was_always_told_the_class_is_not_guided(name: str, bars: Path, tmp_path: Path) -> None:
     settings: Any = small(name)
     assert settings.sampling.guidance > 1

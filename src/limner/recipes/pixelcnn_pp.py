@@ -3,7 +3,6 @@ likelihood and other modifications*."""
 
 from __future__ import annotations
 
-from limner.contracts import ExtendConfig
 from limner.models import PixelCNNPPConfig
 from limner.objectives import LikelihoodConfig, MuonConfig
 from limner.recipes.extend import ExtendRecipe
@@ -26,5 +25,4 @@ def pixelcnn_pp(size: Size = "small") -> ExtendRecipe:
         objective=LikelihoodConfig(),
         optimizer=MuonConfig(),
         training=TrainingConfig(batch=32, precision="float32"),
-        sampling=ExtendConfig(guidance=1.15),
     )
