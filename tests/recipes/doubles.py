@@ -22,8 +22,8 @@ from limner.training.trainer import Trainer
 
 #: No even share for two processes, in micro-batches that are not even either.
 BATCH, PARTS = 7, 2
-#: Recipes that are taught at a third of their rate: at the whole of it the steepest of their first steps make 1e-5 of
-#: the last bit of a sum, in one process too, when it cuts its batch in another way.
+#: Recipes that are taught at a third of their rate: at the whole of it steep steps make 1e-5 and more of the last bit
+#: of a sum, in one process too, when it cuts its batch in another way.
 SLOWED = ("dalle", "ddpm", "edm")
 #: Where the weights are looked at.
 END = 100
