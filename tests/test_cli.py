@@ -45,6 +45,8 @@ MISTAKES = [
     (["train", "flow", "--data", "/nowhere"], "no data at '/nowhere'"),
     (["train", "flow", "--data", "EMPTY"], "EMPTY"),
     (["train", "flow", "--data", "BARS", "--net.widht", "3"], "did you mean '--net.width'"),
+    (["train", "flow", "--dataa", "BARS"], "did you mean '--data'"),
+    (["evaluate", "x", "--referense", "BARS"], "did you mean '--reference'"),
     (["train", "flow", "--data", "BARS", "--net.width", "wide"], "--net.width"),
     (["train", "flow", "--data", "BARS", "--net.width", "-3"], "width"),
     (["train", "flow", "--data", "BARS", "--training.batch", "0"], "training.batch"),

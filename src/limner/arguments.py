@@ -140,6 +140,7 @@ def _parse(kind: type[T], name: str, args: list[str], default: T | None) -> T:
         raise UserError(_one_line(told.getvalue(), name)) from None
     if unknown:
         known = [f"--{path}" for path in _paths(parsed)]
+        known += [short for short, option in _SHORT.items() if option in known]
         word = unknown[0].split("=")[0]
         raise UserError(f"unknown option '{word}'{nearest(word, known)} (limner {name} --help lists all)")
     command: T = parsed
