@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, TypeVar
 
 import tyro
 
-from limner.contracts import ImageSpec
+from limner.contracts import ExtendConfig, ImageSpec, RefineConfig
 from limner.data import Augment
 from limner.files import expanded
 from limner.text import TextConfig
 from limner.training.config import TrainingConfig, WatchConfig
+
+Sampling = TypeVar("Sampling", RefineConfig, ExtendConfig)
 
 #: Shown as often as this, pictures begin to come back as they are (docs/report-card.md, "Few pictures").
 MANY_TIMES = 150
@@ -25,6 +27,11 @@ def shown_often(times: float) -> str:
 def shifts(side: int) -> int:
     """Pixels that pictures with so long a side may be shifted by: one of 28, as measured, and in proportion."""
     return max(1, round(side / 28))
+
+
+def guided(sampling: Sampling, steerable: bool) -> Sampling:
+    """Without guidance where there is nothing to steer to, or away from."""
+    return sampling if steerable else replace(sampling, guidance=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from limner.objectives import (
     LikelihoodConfig,
     OptimizerConfig,
 )
-from limner.recipes.common import LatentSettings
+from limner.recipes.common import LatentSettings, guided
 from limner.text import Reading, TextConfig
 from limner.training.job import Lesson
 from limner.training.snapshot import AutoregressorConfig
@@ -49,7 +49,7 @@ class ExtendRecipe(LatentSettings):
         if isinstance(self.net, DalleConfig):
             raise UserError(f"{self.recipe} reads no texts, and --net.kind dalle does: limner train dalle")
         unconditional = not labels or self.objective.label_dropout > 0
-        sampling = _guided(self.sampling, bool(labels) and unconditional)
+        sampling = guided(self.sampling, bool(labels) and unconditional)
         config = AutoregressorConfig(self.net, spec, labels, sampling, unconditional)
         net = config.network()
         objective = Likelihood(net, self.objective, self.optimizer, spec)
@@ -107,7 +107,7 @@ class CaptionedRecipe(TokenRecipe):
     ) -> Lesson:
         text = self.net.text if reading is None else reading.tokenizer.config
         unconditional = self.objective.label_dropout > 0
-        sampling = _guided(self.sampling, unconditional)
+        sampling = guided(self.sampling, unconditional)
         config = AutoregressorConfig(
             replace(self.net, text=text),
             spec,
@@ -123,11 +123,6 @@ class CaptionedRecipe(TokenRecipe):
         tokenizer = None if reading is None else reading.tokenizer
         model = replace(config.model(net), text=tokenizer)
         return Lesson(objective, "autoregressor", model, config, evaluations, text=tokenizer)
-
-
-def _guided(sampling: ExtendConfig, steerable: bool) -> ExtendConfig:
-    """Without guidance where there is nothing to steer to, or away from."""
-    return sampling if steerable else replace(sampling, guidance=1.0)
 
 
 def _evaluations(net: Autoregressor, sampling: ExtendConfig) -> int:

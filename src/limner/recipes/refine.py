@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from limner.contracts import DataStats, ImageSpec, RefineConfig
 from limner.models import NetConfig, Preconditioned
 from limner.objectives import Denoising, DenoisingConfig, Discrete, HybridDenoising, OptimizerConfig
-from limner.recipes.common import LatentSettings
+from limner.recipes.common import LatentSettings, guided
 from limner.sampling import evaluations
 from limner.text import Reading
 from limner.training.job import Lesson
@@ -34,7 +34,7 @@ class RefineRecipe(LatentSettings):
         self, spec: ImageSpec, labels: tuple[str, ...], stats: DataStats, reading: Reading | None = None
     ) -> Lesson:
         unconditional = not labels or self.objective.label_dropout > 0
-        sampling = self.sampling if labels and unconditional else replace(self.sampling, guidance=1.0)
+        sampling = guided(self.sampling, bool(labels) and unconditional)
         if isinstance(self.objective.levels, Discrete):  # what is drawn begins where training ended
             schedule = self.objective.levels.schedule
             sampling = replace(sampling, noise_schedule=schedule.name, zero_terminal_snr=schedule.zero_terminal_snr)
