@@ -25,6 +25,13 @@ def test_minutes_become_images() -> None:
     assert plan.images_per_second == 100
 
 
+def test_a_grid_that_seems_to_take_longer_than_the_run_leaves_its_training() -> None:
+    """Four images a second beside another training: by that pace a grid of 64 takes 203 s of 120."""
+    plan = planned(2, Pace(64, 4.0, 16.0))
+    assert plan.grids == 0
+    assert plan.images == pytest.approx(64 + 4 * (120 * 0.87 - 16), abs=8)
+
+
 def test_guidances_are_tried_in_a_small_share_of_the_budget() -> None:
     """Three of them in 4 % of it, where that buys samples enough to tell."""
     for minutes, rate, tries in ((10, 100.0, 0), (30, 600.0, 2000), (30, 200.0, 757), (30, 70.0, 0)):

@@ -21,6 +21,9 @@ _TELLING, _ENOUGH = 300, 2_000
 _RESERVE = 0.03
 #: Share of a budget that goes into training even if set-up, such as the decoding of the pictures, took all of it.
 _LEAST = 0.1
+#: Share of a budget that is kept back at most for the grid at its end: how long that takes is guessed from the pace of
+#: training, which beside another training is far below that of drawing.
+_LAST = 0.1
 #: A run is so many times as long as its measured beginning, so that its rate has not yet begun to fall.
 _AT_LEAST = 2.1
 #: A sampler's evaluation costs about a third of a training image: there is no backward pass.
@@ -121,7 +124,7 @@ def plan_minutes(
     grids = min(int(total * _WATCHING / grid), 12) if watch.grids is None else watch.grids
     tries = int(total * _CHOOSING * per_second / max(1, 1 + len(watch.guidances)))
     affordable = [n for n in _COUNTS if n <= total * _JUDGING * per_second]
-    left = total * (1 - _RESERVE) - pace.seconds - (grids + 1) * grid
+    left = total * (1 - _RESERVE) - pace.seconds - grids * grid - min(grid, total * _LAST)
     images = max(int(pace.seen + max(left, _LEAST * total) * rate), int(pace.seen * _AT_LEAST))
     images = _whole(images, step)
     tries = min(tries, _ENOUGH) if tries >= _TELLING else 0
